@@ -1,0 +1,238 @@
+"""Everything that can go wrong, as one tree.
+
+    AppError
+    ├── InstallationError     something is not installed, or not properly
+    │   ├── MissingPackage        a backend's package or executable is absent
+    │   ├── BrokenPackage         it is there, and does not import or start
+    │   ├── IncompatibleDriver    the GPU driver is older than the engine needs
+    │   └── SetupFailed           an installation or download did not finish
+    ├── HardwareError         the machine cannot do what was asked, or stopped doing it
+    │   ├── DeviceOutOfMemory     a GPU's memory does not suffice
+    │   ├── HostOutOfMemory       the machine's memory does not suffice
+    │   ├── EngineCrashed         the worker process died (exit status or signal is in the facts)
+    │   ├── EngineHung            the worker is alive and silent for too long
+    │   └── TimedOut              a bounded step took longer than its bound
+    ├── ModelError            this file, or what was asked of it
+    │   ├── ModelNotFound
+    │   ├── CorruptFile           the header or the tensors contradict the file
+    │   ├── UnsupportedFormat     no known model format, or not one this loader opens
+    │   ├── UnsupportedArchitecture
+    │   ├── UnsupportedTokenizer
+    │   ├── UnsupportedQuantization
+    │   ├── EngineRefused         the engine said no, and its reason is none of the above
+    │   ├── ContextTooLong        prompt and reply do not fit the context
+    │   ├── NotLoaded             a job was asked for and no model is loaded
+    │   └── TemplateFailed        the chat template does not render these messages
+    └── ConfigurationError    a setting, a request or a file of ours is wrong
+        ├── InvalidSetting        a value outside what its declaration allows
+        ├── InvalidRequest        a request to the API that cannot be understood
+        ├── NotFound              a preset, conversation, job … of that name does not exist
+        ├── AccessDenied          host, key or login missing or wrong
+        ├── Busy                  the queue is full; try again later
+        └── Cancelled             somebody asked for it to stop
+
+Each error carries one sentence for a person (`message`), why (`cause`), what to do next (`hint`), the lines that prove it
+(`evidence`) and machine-readable `facts`. It is mapped once at each edge: the page, the API, the exit status.
+It crosses the process boundary as a dictionary (`to_dict`, `from_dict`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+EVIDENCE_LINES = 40
+"""How many of the last lines are kept: enough for an engine's own account, small enough for a page."""
+
+
+class AppError(Exception):
+    """Root of the tree. `code` is the class's stable name for programs, `category` its branch."""
+
+    category: ClassVar[str] = "application"
+    code: ClassVar[str] = "application_error"
+    default_hint: ClassVar[str] = ""
+    _by_code: ClassVar[dict[str, type[AppError]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        AppError._by_code[cls.code] = cls
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cause: str = "",
+        hint: str = "",
+        evidence: Iterable[str] = (),
+        **facts: Any,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.cause = cause
+        self.hint = hint or self.default_hint
+        self.evidence = tuple(evidence)[-EVIDENCE_LINES:]
+        self.facts: dict[str, Any] = facts
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain JSON types; `from_dict` is the inverse."""
+        return {
+            "code": self.code,
+            "category": self.category,
+            "message": self.message,
+            "cause": self.cause,
+            "hint": self.hint,
+            "evidence": list(self.evidence),
+            "facts": self.facts,
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> AppError:
+        """Rebuild an error from `to_dict`; a code unknown here becomes a plain `AppError`."""
+        kind = AppError._by_code.get(str(data.get("code")), AppError)
+        return kind(
+            str(data.get("message", "")),
+            cause=str(data.get("cause", "")),
+            hint=str(data.get("hint", "")),
+            evidence=[str(line) for line in data.get("evidence", ())],
+            **dict(data.get("facts", {})),
+        )
+
+
+class InstallationError(AppError):
+    category = "installation"
+    code = "installation_error"
+
+
+class MissingPackage(InstallationError):
+    code = "missing_package"
+    default_hint = "Install the backend on the Backend tab, or with: python3 app.py setup NAME"
+
+
+class BrokenPackage(InstallationError):
+    code = "broken_package"
+    default_hint = "Repair the backend on the Backend tab, or with: python3 app.py setup NAME"
+
+
+class IncompatibleDriver(InstallationError):
+    code = "incompatible_driver"
+    default_hint = "Update the GPU driver, or run on the CPU."
+
+
+class SetupFailed(InstallationError):
+    code = "setup_failed"
+    default_hint = "Run the same command again: it continues where it stopped."
+
+
+class HardwareError(AppError):
+    category = "hardware"
+    code = "hardware_error"
+
+
+class DeviceOutOfMemory(HardwareError):
+    code = "device_out_of_memory"
+    default_hint = "Use fewer GPU layers, a smaller context or a smaller quantisation."
+
+
+class HostOutOfMemory(HardwareError):
+    code = "host_out_of_memory"
+    default_hint = "Close other programs, use a smaller context or a smaller quantisation."
+
+
+class EngineCrashed(HardwareError):
+    code = "engine_crashed"
+    default_hint = "Load the model again; if it crashes again, choose another loader."
+
+
+class EngineHung(HardwareError):
+    code = "engine_hung"
+    default_hint = "Load the model again, with fewer threads or with another loader."
+
+
+class TimedOut(HardwareError):
+    code = "timed_out"
+    default_hint = "Try again; a larger time-out can be set in settings.yaml."
+
+
+class ModelError(AppError):
+    category = "model"
+    code = "model_error"
+
+
+class ModelNotFound(ModelError):
+    code = "model_not_found"
+    default_hint = "Check the path, or choose a model on the Model tab."
+
+
+class CorruptFile(ModelError):
+    code = "corrupt_file"
+    default_hint = "Download the file again and compare its size with the source's."
+
+
+class UnsupportedFormat(ModelError):
+    code = "unsupported_format"
+    default_hint = "GGUF files, transformers directories and llamafiles can be opened."
+
+
+class UnsupportedArchitecture(ModelError):
+    code = "unsupported_architecture"
+    default_hint = "Choose another loader, or update it."
+
+
+class UnsupportedTokenizer(ModelError):
+    code = "unsupported_tokenizer"
+    default_hint = "Choose another loader."
+
+
+class UnsupportedQuantization(ModelError):
+    code = "unsupported_quantization"
+    default_hint = "Choose another loader, or a file with another quantisation."
+
+
+class EngineRefused(ModelError):
+    code = "engine_refused"
+    default_hint = "The engine's own lines below say more; another loader may open the file."
+
+
+class ContextTooLong(ModelError):
+    code = "context_too_long"
+    default_hint = "Shorten the conversation, or load the model with a larger context."
+
+
+class NotLoaded(ModelError):
+    code = "not_loaded"
+    default_hint = "Load a model on the Model tab."
+
+
+class TemplateFailed(ModelError):
+    code = "template_failed"
+    default_hint = "Choose another chat template in the Chat tab's panel."
+
+
+class ConfigurationError(AppError):
+    category = "configuration"
+    code = "configuration_error"
+
+
+class InvalidSetting(ConfigurationError):
+    code = "invalid_setting"
+
+
+class InvalidRequest(ConfigurationError):
+    code = "invalid_request"
+
+
+class NotFound(ConfigurationError):
+    code = "not_found"
+
+
+class AccessDenied(ConfigurationError):
+    code = "access_denied"
+
+
+class Busy(ConfigurationError):
+    code = "busy"
+    default_hint = "Try again in a moment."
+
+
+class Cancelled(ConfigurationError):
+    code = "cancelled"

@@ -1,0 +1,69 @@
+"""What is known of this machine. `None` means unknown and is shown as unknown; sizes are bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class CpuFacts:
+    """`usable_cores` is what this process may use (affinity and cgroup limits), not the host's number."""
+
+    model: str | None
+    architecture: str
+    physical_cores: int | None
+    logical_cores: int | None
+    usable_cores: int
+    instruction_sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFacts:
+    """`total` and `available` respect a cgroup limit where there is one; `limited` says so."""
+
+    total: int
+    available: int
+    limited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    path: Path
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemFacts:
+    name: str
+    version: str
+    python: str
+    container: bool | None = None
+    wsl: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFacts:
+    vendor: str  # "nvidia", "amd", "intel", "apple"
+    index: int
+    name: str
+    memory_total: int | None = None
+    memory_free: int | None = None
+    driver: str | None = None
+    compute_capability: str | None = None
+    utilisation: float | None = None  # 0 … 100 %
+    temperature: float | None = None  # degrees Celsius
+    power: float | None = None  # watts
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareFacts:
+    """`problems` holds one sentence for each probe that failed, so that "no GPU" and "could not look" differ."""
+
+    cpu: CpuFacts
+    memory: MemoryFacts
+    disk: DiskFacts
+    system: SystemFacts
+    gpus: tuple[GpuFacts, ...] = ()
+    problems: tuple[str, ...] = field(default=())
