@@ -31,8 +31,8 @@
         ├── Busy                  the queue is full; try again later
         └── Cancelled             somebody asked for it to stop
 
-Each error carries one sentence for a person (`message`), why (`cause`), what to do next (`hint`), the lines that prove it
-(`evidence`) and machine-readable `facts`. It is mapped once at each edge: the page, the API, the exit status.
+Each error carries one sentence for a person (`message`), why (`cause`), what to do next (`hint`), the lines that prove
+it (`evidence`) and machine-readable `facts`. It is mapped once at each edge: the page, the API, the exit status.
 It crosses the process boundary as a dictionary (`to_dict`, `from_dict`).
 """
 

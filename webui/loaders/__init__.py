@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from webui.loaders.contract import LoaderSpec
 
-LOADERS: dict[str, LoaderSpec] = {spec.name: spec for spec in ()}
+LOADERS: dict[str, LoaderSpec] = {}

@@ -56,8 +56,8 @@ class LoadedModel:
     """What the engine says of the model it loaded.
 
     `device` is what a person reads ("CPU", "NVIDIA RTX 4090, 33/33 layers"); `device_kind` is one of cpu, cuda, rocm,
-    vulkan, metal, mps, xpu, other. `slots` is how many jobs run at once. `notes` are things done differently from what was
-    asked, one sentence each (shown on the page).
+    vulkan, metal, mps, xpu, other. `slots` is how many jobs run at once. `notes` are things done differently from what
+    was asked, one sentence each (shown on the page).
     """
 
     context_size: int
@@ -83,7 +83,8 @@ class GenerationRequest:
 
     `prompt` is the final text: the template is already rendered, special tokens stand in it as text and are parsed as
     such, and it never begins with the BOS token, which the loader's tokenizer adds where the model wants one.
-    `cache_key` names the conversation, so that an engine with several slots can return to the one that knows its prefix.
+    `cache_key` names the conversation, so that an engine with several slots can return to the one that knows its
+    prefix.
     """
 
     prompt: str
@@ -124,9 +125,9 @@ class Finished:
 class Loader(ABC, Generic[P]):
     """One engine holding at most one model. Lives in a worker process.
 
-    `load` is called once, before anything else; `generate` and `tokenize` only after it. `generate` is called from as many
-    threads at once as `LoadedModel.slots` says, and no more; `tokenize` may be called at any time. Methods raise errors of
-    `webui.errors`; anything else that escapes is reported as `EngineRefused` with its text as evidence.
+    `load` is called once, before anything else; `generate` and `tokenize` only after it. `generate` is called from as
+    many threads at once as `LoadedModel.slots` says, and no more; `tokenize` may be called at any time. Methods raise
+    errors of `webui.errors`; anything else that escapes is reported as `EngineRefused` with its text as evidence.
     """
 
     def __init__(self, facts: ModelFacts, parameters: P) -> None:
@@ -142,9 +143,7 @@ class Loader(ABC, Generic[P]):
         """Token ids of `text`, special tokens parsed. `add_bos` adds the BOS token if the model wants one."""
 
     @abstractmethod
-    def generate(
-        self, request: GenerationRequest, cancelled: threading.Event
-    ) -> Iterator[Chunk | Finished]:
+    def generate(self, request: GenerationRequest, cancelled: threading.Event) -> Iterator[Chunk | Finished]:
         """Continue `request.prompt`: chunks as they come, then one `Finished`.
 
         Checks first that the prompt fits the context and raises `ContextTooLong` otherwise (facts: `prompt_tokens`,
@@ -167,8 +166,8 @@ class LoaderSpec:
 
     `distributions` are the installable packages it needs, the main one first; `requirements` is the file under
     `requirements/` that `setup` installs (empty when there is nothing to install). `devices` are the device kinds the
-    engine has builds for. `samplers` are the fields of `SamplingParameters` the engine honours. `can_open` judges a file by
-    its facts; `find` says whether the backend is there (given the file, since a llamafile brings its own engine).
+    engine has builds for. `samplers` are the fields of `SamplingParameters` the engine honours. `can_open` judges a file
+    by its facts; `find` says whether the backend is there (given the file, since a llamafile brings its own engine).
     `slots` is how many jobs the engine will run at once under given parameters.
     """
 

@@ -1,8 +1,8 @@
 """How a parameter is declared: once, as an annotated field of a pydantic model.
 
-From one declaration come the control on the page, validation, the `settings.yaml` key, `--set name=value`, the load API,
-the migration target and the reference page. A field is an `Annotated` type whose metadata holds the pydantic bounds and a
-`Control`; `controls()` reads them back. Fields that mean the same in several loaders share the type (and so the name,
+From one declaration come the control on the page, validation, the `settings.yaml` key, `--set name=value`, the load
+API, the migration target and the reference page. A field is an `Annotated` type whose metadata holds the pydantic
+bounds and a `Control`; `controls()` reads them back. Fields that mean the same in several loaders share the type (and so the name,
 the label, the bounds) from `webui.loaders.shared`, and a value survives a change of loader.
 """
 
@@ -111,9 +111,7 @@ def _read(name: str, info: FieldInfo) -> ControlSpec:
     return ControlSpec(name, kind, info.get_default(), optional, control, minimum, maximum, choices)
 
 
-def _kind(
-    name: str, inner: Any
-) -> tuple[Literal["bool", "int", "float", "text", "choice"], tuple[str, ...]]:
+def _kind(name: str, inner: Any) -> tuple[Literal["bool", "int", "float", "text", "choice"], tuple[str, ...]]:
     if get_origin(inner) is Literal:
         return "choice", tuple(str(choice) for choice in get_args(inner))
     if isinstance(inner, type) and issubclass(inner, StrEnum):

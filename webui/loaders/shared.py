@@ -409,16 +409,12 @@ class SamplingParameters(Parameters):
     mirostat_tau: Annotated[
         float,
         Field(ge=0, le=20),
-        Control(
-            "Mirostat target", "The surprise that mirostat aims at.", section="Variety", step=0.1
-        ),
+        Control("Mirostat target", "The surprise that mirostat aims at.", section="Variety", step=0.1),
     ] = 5.0
     mirostat_eta: Annotated[
         float,
         Field(ge=0, le=1),
-        Control(
-            "Mirostat rate", "How fast mirostat corrects itself.", section="Variety", step=0.01
-        ),
+        Control("Mirostat rate", "How fast mirostat corrects itself.", section="Variety", step=0.01),
     ] = 0.1
     seed: Annotated[
         int,
