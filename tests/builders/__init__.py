@@ -1,0 +1,1 @@
+"""Makers of tiny, real model files, so that tests open files instead of pretending to."""
