@@ -165,10 +165,10 @@ class LoaderSpec:
     """What the app knows of a backend without importing its engine.
 
     `distributions` are the installable packages it needs, the main one first; `requirements` is the file under
-    `requirements/` that `setup` installs (empty when there is nothing to install). `devices` are the device kinds the
-    engine has builds for. `samplers` are the fields of `SamplingParameters` the engine honours. `can_open` judges a file
-    by its facts; `find` says whether the backend is there (given the file, since a llamafile brings its own engine).
-    `slots` is how many jobs the engine will run at once under given parameters.
+    `requirements/` that `setup` installs (empty when there is nothing to install). `devices` are the device kinds
+    the engine has builds for. `samplers` are the fields of `SamplingParameters` the engine honours. `can_open` judges a
+    file by its facts; `find` says whether the backend is there (given the file, since a llamafile brings its own
+    engine). `slots` is how many jobs the engine will run at once under given parameters.
     """
 
     name: str

@@ -2,8 +2,8 @@
 
 From one declaration come the control on the page, validation, the `settings.yaml` key, `--set name=value`, the load
 API, the migration target and the reference page. A field is an `Annotated` type whose metadata holds the pydantic
-bounds and a `Control`; `controls()` reads them back. Fields that mean the same in several loaders share the type (and so the name,
-the label, the bounds) from `webui.loaders.shared`, and a value survives a change of loader.
+bounds and a `Control`; `controls()` reads them back. Fields that mean the same in several loaders share the type (and
+so the name, the label, the bounds) from `webui.loaders.shared`, and a value survives a change of loader.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 
 class ModelFormat(StrEnum):
     """How the weights are kept on disk."""
@@ -53,3 +55,17 @@ class ModelFacts:
     gguf_version: int | None = None
     byte_order: str | None = None  # "little" or "big"
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def facts_to_dict(facts: ModelFacts) -> dict[str, Any]:
+    """`facts` as plain JSON types, for the channel to a worker and for the catalogue's cache."""
+    dumped: dict[str, Any] = _ADAPTER.dump_python(facts, mode="json")
+    return dumped
+
+
+def facts_from_dict(data: dict[str, Any]) -> ModelFacts:
+    """The inverse of `facts_to_dict`; raises pydantic's `ValidationError` for anything else."""
+    return _ADAPTER.validate_python(data)
+
+
+_ADAPTER = TypeAdapter(ModelFacts)
