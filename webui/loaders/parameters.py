@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import annotated_types
@@ -46,15 +47,19 @@ class Control:
     """Where a slider ends if the bound itself is far beyond what people use; larger values may be typed."""
 
 
+Kind = Literal["bool", "int", "float", "text", "choice", "list"]
+
+
 @dataclass(frozen=True, slots=True)
 class ControlSpec:
     """A field's declaration read back: everything needed to draw, explain or parse it.
 
-    `kind` is one of bool, int, float, text, choice. `optional` means that `None` (an empty control) is allowed.
+    `kind` is one of bool, int, float, text, choice, list (several texts, written with commas between them). `optional`
+    means that `None` (an empty control) is allowed.
     """
 
     name: str
-    kind: Literal["bool", "int", "float", "text", "choice"]
+    kind: Kind
     default: Any
     optional: bool
     control: Control
@@ -111,7 +116,7 @@ def _read(name: str, info: FieldInfo) -> ControlSpec:
     return ControlSpec(name, kind, info.get_default(), optional, control, minimum, maximum, choices)
 
 
-def _kind(name: str, inner: Any) -> tuple[Literal["bool", "int", "float", "text", "choice"], tuple[str, ...]]:
+def _kind(name: str, inner: Any) -> tuple[Kind, tuple[str, ...]]:
     if get_origin(inner) is Literal:
         return "choice", tuple(str(choice) for choice in get_args(inner))
     if isinstance(inner, type) and issubclass(inner, StrEnum):
@@ -122,8 +127,10 @@ def _kind(name: str, inner: Any) -> tuple[Literal["bool", "int", "float", "text"
         return "int", ()
     if inner is float:
         return "float", ()
-    if inner is str:
+    if inner is str or inner is Path:
         return "text", ()
+    if inner == tuple[str, ...]:
+        return "list", ()
     raise TypeError(f"field {name!r} has type {inner!r}, for which there is no control")
 
 

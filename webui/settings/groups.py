@@ -1,0 +1,210 @@
+"""The settings, declared: name, meaning, unit, bounds and default of each.
+
+`settings.yaml`, the environment variables, the page and docs/settings.md are all drawn from here. A loader's own
+parameters are not here; they are declared in that loader's file and set under `loaders.<name>`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from webui.loaders.parameters import Control, Group, Parameters
+
+
+class Secret:
+    """Marks a field whose value is never shown: not in a message, a log, a `repr` or the page."""
+
+
+class Protects:
+    """Marks a field that keeps strangers out. The app does not start with a wrong value of one left aside."""
+
+
+def split_commas(value: Any) -> Any:
+    """A list may also be written as one text with commas, which is how the environment and a text box give it."""
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+def empty_is_none(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
+Folder = Annotated[Path | None, BeforeValidator(empty_is_none)]
+OptionalText = Annotated[str | None, BeforeValidator(empty_is_none)]
+
+
+class GeneralSettings(Parameters):
+    """Stand at the top of the file, in no section."""
+
+    debug: Annotated[
+        bool,
+        Control("Debug", "Logs every step and prints tracebacks of unexpected errors.", group=Group.BASIC),
+    ] = False
+
+
+class ServerSettings(Parameters):
+    host: Annotated[
+        str,
+        Field(min_length=1, max_length=255),
+        Protects(),
+        Control(
+            "Host",
+            "The address the server listens on. Anything beyond this machine needs auth and api_key.",
+            group=Group.BASIC,
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Field(ge=0, le=65_535),
+        Control("Port", "The port the server listens on. 0 takes any free one.", group=Group.BASIC),
+    ] = 7860
+    share: Annotated[
+        bool,
+        Protects(),
+        Control("Share", "Asks Gradio for a public address. Needs auth and api_key, and the network."),
+    ] = False
+    auth: Annotated[
+        str,
+        Field(repr=False, pattern=r"^$|^[^:]+:.+$"),
+        Secret(),
+        Protects(),
+        Control("Login", "Name and password for the page, as user:password. Empty asks for none."),
+    ] = ""
+    api_key: Annotated[
+        str,
+        Field(repr=False),
+        Secret(),
+        Protects(),
+        Control("API key", "Clients of the API send it as a bearer token. Empty asks for none."),
+    ] = ""
+    allowed_hosts: Annotated[
+        Names,
+        Protects(),
+        Control(
+            "Allowed hosts",
+            "Host names the server answers to besides its own; others are refused, which stops DNS rebinding.",
+        ),
+    ] = ()
+    open_browser: Annotated[
+        bool,
+        Control("Open the browser", "Opens the page in the browser once the server answers.", group=Group.BASIC),
+    ] = False
+
+
+class BackendSettings(Parameters):
+    preferred_backend: Annotated[
+        str,
+        Field(min_length=1),
+        Control(
+            "Preferred backend",
+            "auto chooses for each model; a backend's name always takes that one.",
+            group=Group.BASIC,
+        ),
+    ] = "auto"
+    gpu_enabled: Annotated[
+        bool,
+        Control("Use the GPU", "false keeps every model on the CPU.", group=Group.BASIC),
+    ] = True
+    fallback_enabled: Annotated[
+        bool,
+        Control("Fall back", "Tries the next suitable backend when one fails to load a model.", group=Group.BASIC),
+    ] = True
+    fallback_order: Annotated[
+        Names,
+        Control("Order", "Backends in the order they are tried. Those not named come after, in the usual order."),
+    ] = ()
+    disabled: Annotated[
+        Names,
+        Control("Switched off", "Backends that are never chosen automatically."),
+    ] = ()
+
+
+class ModelsSettings(Parameters):
+    directory: Annotated[
+        Folder,
+        Control(
+            "Models folder",
+            "The folder whose models are listed. Empty is the folder models in the app's home.",
+            group=Group.BASIC,
+        ),
+    ] = None
+    default_model: Annotated[
+        OptionalText,
+        Control("Model at start", "Name or path of the model that is loaded at start.", group=Group.BASIC),
+    ] = None
+    starter: Annotated[
+        bool,
+        Control("Starter model", "Fetches a small model on the first start, so that there is one to talk to."),
+    ] = True
+
+
+class LimitSettings(Parameters):
+    queue_length: Annotated[
+        int,
+        Field(ge=1, le=10_000),
+        Control("Queue length", "Generations that may wait; further ones are asked to come again.", unit="jobs"),
+    ] = 32
+    start_timeout_seconds: Annotated[
+        float,
+        Field(ge=1, le=3600),
+        Control("Start time-out", "How long a worker process may take until it answers.", unit="s"),
+    ] = 120
+    silence_timeout_seconds: Annotated[
+        float,
+        Field(ge=1, le=86_400),
+        Control("Silence time-out", "How long an engine may produce nothing while it generates.", unit="s"),
+    ] = 120
+    load_timeout_seconds: Annotated[
+        float,
+        Field(ge=1, le=86_400),
+        Control("Load time-out", "How long loading a model may take.", unit="s"),
+    ] = 600
+
+
+class ChatSettings(Parameters):
+    default_preset: Annotated[
+        str,
+        Field(min_length=1),
+        Control("Preset", "Sampling preset of new conversations; see presets/.", group=Group.BASIC),
+    ] = "balanced"
+    system_prompt: Annotated[
+        str,
+        Control("System prompt", "What new conversations tell the model first.", group=Group.BASIC, lines=4),
+    ] = ""
+    updates_per_second: Annotated[
+        float,
+        Field(ge=1, le=60),
+        Control("Updates", "How often a reply is redrawn while it grows. More makes the browser slower.", unit="1/s"),
+    ] = 20
+    shown_messages: Annotated[
+        int,
+        Field(ge=2, le=1000),
+        Control("Shown messages", "Latest messages of a conversation on the page; earlier ones are a click away."),
+    ] = 40
+
+
+class ExtensionSettings(Parameters):
+    enabled: Annotated[
+        bool,
+        Control("Extensions", "false starts without any extension.", group=Group.BASIC),
+    ] = True
+    disabled: Annotated[
+        Names,
+        Control("Switched off", "Extensions that are found and not loaded."),
+    ] = ()
+
+
+GROUPS: dict[str, type[Parameters]] = {
+    "server": ServerSettings,
+    "backends": BackendSettings,
+    "models": ModelsSettings,
+    "limits": LimitSettings,
+    "chat": ChatSettings,
+    "extensions": ExtensionSettings,
+}
+"""Section of the file → its declaration, in the order they are written."""
