@@ -5,6 +5,7 @@ The order is the default priority of automatic selection (`webui.planning.select
 
 from __future__ import annotations
 
+from webui.loaders import llama_cpp_python
 from webui.loaders.contract import LoaderSpec
 
-LOADERS: dict[str, LoaderSpec] = {}
+LOADERS: dict[str, LoaderSpec] = {spec.name: spec for spec in (llama_cpp_python.SPEC,)}
