@@ -62,8 +62,8 @@ def render(
     """The prompt for `messages` (each with `role` and `content`, a string or a list of text parts).
 
     `continue_final` takes the last message, the assistant's, as the beginning of the reply: the prompt is what the
-    model saw when it wrote that reply, followed by its text as it stands. The prompt never begins with the BOS token's text
-    where the tokenizer adds it. Raises `TemplateFailed`.
+    model saw when it wrote that reply, followed by its text as it stands. The prompt never begins with
+    the BOS token's text where the tokenizer adds it. Raises `TemplateFailed`.
     """
     if not messages:
         raise TemplateFailed("There is no message to answer.", hint="Write a message first.")
