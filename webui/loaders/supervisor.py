@@ -204,7 +204,7 @@ class WorkerProcess:
         inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._inboxes[request_id] = inbox
         if self.exited.is_set():
-            inbox.put_nowait({"kind": "error", "error": self._death().to_dict()})
+            inbox.put_nowait({"kind": "error", "error": self.death().to_dict()})
         return inbox
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -248,13 +248,14 @@ class WorkerProcess:
         for reader in readers:
             reader.cancel()
         self.exited.set()
-        death = {"kind": "error", "error": self._death().to_dict()}
+        death = {"kind": "error", "error": self.death().to_dict()}
         for inbox in self._inboxes.values():
             inbox.put_nowait(death)
         if self._hello is not None and not self._hello.done():
-            self._hello.set_exception(self._death())
+            self._hello.set_exception(self.death())
 
-    def _death(self) -> AppError:
+    def death(self) -> AppError:
+        """What the end of this process means; to be asked once `exited` is set."""
         return explain_exit(self.spec.title, self.exit_status, list(self.output), expected=self._stopping)
 
     def _with_output(self, error: AppError) -> AppError:

@@ -1,0 +1,139 @@
+"""Everything the app is made of, built once at the door and handed down. No module holds such things by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from webui.chat.conversations import ConversationStore
+from webui.chat.presets import PresetStore
+from webui.chat.service import ChatService
+from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
+from webui.errors import AppError
+from webui.extensions import ExtensionHost
+from webui.hardware import detect
+from webui.hardware.facts import HardwareFacts
+from webui.loaders import LOADERS
+from webui.loaders.contract import LoaderSpec
+from webui.models.catalogue import Catalogue
+from webui.models.facts import ModelFacts
+from webui.paths import Paths
+from webui.pool import LoadRequest, Pool, PoolStatus
+from webui.settings import ModelSettings, Settings, SettingsStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class AppContext:
+    """The rooms' services. `settings` is the one value here that changes: `save_settings` replaces it."""
+
+    paths: Paths
+    settings: Settings
+    settings_store: SettingsStore
+    model_settings: ModelSettings
+    loaders: dict[str, LoaderSpec]
+    catalogue: Catalogue
+    pool: Pool
+    store: ConversationStore
+    presets: PresetStore
+    chats: ChatService
+    extensions: ExtensionHost
+    log: LogBuffer
+    startup_problems: list[AppError] = field(default_factory=list)
+    _hardware: HardwareFacts | None = None
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @classmethod
+    def create(cls, paths: Paths, settings: Settings, loaders: Mapping[str, LoaderSpec] = LOADERS) -> AppContext:
+        """Build the services; nothing is started and no model is loaded yet."""
+        paths.ensure()
+        buffer = start_logging(paths.logs, debug=settings.debug)
+        extensions = ExtensionHost(paths, settings)
+        extensions.load()
+        all_loaders = {**loaders, **extensions.loaders()}
+        folders = [settings.models.directory or paths.models]
+        catalogue = Catalogue(folders, paths.cache / "catalogue.json")
+        store = ConversationStore(paths.chats / "chats.sqlite3")
+        presets = PresetStore(paths)
+        context: AppContext
+
+        def current_settings() -> Settings:
+            return context.settings
+
+        pool = Pool(current_settings, all_loaders)
+        chats = ChatService(pool, store, presets, current_settings, extensions)
+        context = cls(
+            paths,
+            settings,
+            SettingsStore(paths),
+            ModelSettings(paths),
+            all_loaders,
+            catalogue,
+            pool,
+            store,
+            presets,
+            chats,
+            extensions,
+            buffer,
+        )
+        return context
+
+    async def start(self) -> None:
+        """Begin to load the model to start with, if there is one; returns at once."""
+        self._keep(asyncio.create_task(self._load_first_model()))
+
+    async def close(self) -> None:
+        """End every task and worker, and close what is open."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.chats.close()
+        await self.pool.close()
+        self.store.close()
+        stop_logging(self.log)
+
+    async def load_model(
+        self, model: str | Path | ModelFacts, loader: str | None = None, parameters: Mapping[str, Any] | None = None
+    ) -> PoolStatus:
+        """Load by catalogue name, path or facts. What is not given comes from what was saved for this model."""
+        facts = model if isinstance(model, ModelFacts) else await asyncio.to_thread(self.catalogue.find, model)
+        saved = self.model_settings.get(facts.path)
+        chosen = loader or saved.get("loader") or self.settings.backends.preferred_backend or "auto"
+        values = dict(parameters) if parameters is not None else dict(saved.get("parameters", {}))
+        return await self.pool.load(LoadRequest(facts, chosen, values))
+
+    async def hardware(self, *, refresh: bool = False) -> HardwareFacts:
+        """The machine's facts; looked up once, in a thread, and again when `refresh` asks for it."""
+        facts = self._hardware
+        if facts is None or refresh:
+            facts = self._hardware = await asyncio.to_thread(detect, self.paths.models)
+        return facts
+
+    def save_settings(self, changes: Mapping[str, Any]) -> Settings:
+        """Validate and write `changes` (dotted keys); from now on they hold. Raises `InvalidSetting`."""
+        self.settings = self.settings_store.save(changes)
+        return self.settings
+
+    async def _load_first_model(self) -> None:
+        name = self.settings.models.default_model
+        try:
+            entries = await asyncio.to_thread(self.catalogue.entries)
+            models = [entry for entry in entries if isinstance(entry, ModelFacts)]
+            if name:
+                await self.load_model(name)
+            elif models:
+                await self.load_model(models[0])
+        except AppError as error:
+            # Shown on the page from the pool's status; errors before the pool was asked are kept here.
+            log.error("The first model was not loaded: %s", error.message)
+            self.startup_problems.append(error)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

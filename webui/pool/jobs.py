@@ -1,0 +1,191 @@
+"""A job is one generation. It lives on the server: pages and API calls watch it, and none of them owns it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from enum import StrEnum
+
+from webui.errors import AppError, Cancelled
+from webui.loaders.contract import Chunk, Finished, GenerationRequest
+from webui.pool.signal import Signal
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    PROMPT = "prompt"  # the engine reads the prompt
+    GENERATING = "generating"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+FINAL = frozenset({JobState.DONE, JobState.CANCELLED, JobState.FAILED})
+
+
+class Job:
+    """One generation: its state, the text so far, its counts and times, and its own cancel.
+
+    `owner` is who asked (a conversation's id, or an API client). Times are seconds; `created_at` is on the wall
+    clock, durations are measured on the monotonic one. All methods belong to the pool's event loop.
+    """
+
+    def __init__(self, request: GenerationRequest, owner: str) -> None:
+        self.id = uuid.uuid4().hex
+        self.request = request
+        self.owner = owner
+        self.state = JobState.QUEUED
+        self.place = 0
+        self.tokens = 0
+        self.error: AppError | None = None
+        self.finished: Finished | None = None
+        self.created_at = time.time()
+        self.started_seconds: float | None = None
+        self.first_token_seconds: float | None = None
+        self.total_seconds: float | None = None
+        self._origin = time.monotonic()
+        self._pieces: list[str] = []
+        self._text = ""
+        self._joined = 0
+        self._signal = Signal()
+        self._cancel: Callable[[], None] | None = None
+        self._cancel_asked = False
+
+    @property
+    def text(self) -> str:
+        """The reply so far."""
+        if self._joined < len(self._pieces):
+            self._text += "".join(self._pieces[self._joined :])
+            self._joined = len(self._pieces)
+        return self._text
+
+    @property
+    def ended(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed of generation without the prompt: the engine's own figure at the end, an estimate until then."""
+        if self.finished is not None:
+            tokens, seconds = self.finished.completion_tokens - 1, self.finished.generation_seconds
+        elif self.first_token_seconds is not None:
+            tokens, seconds = self.tokens - 1, self._elapsed() - self.first_token_seconds
+        else:
+            return None
+        return tokens / seconds if tokens > 0 and seconds > 0 else None
+
+    @property
+    def used_tokens(self) -> int | None:
+        """Tokens of the context that prompt and reply hold; `None` until the engine has counted the prompt."""
+        if self.finished is None:
+            return None
+        return self.finished.prompt_tokens + self.finished.completion_tokens
+
+    def cancel(self) -> None:
+        """Ask for the end of this job, and of no other. Does nothing once it has ended."""
+        self._cancel_asked = True
+        if self._cancel is not None:
+            self._cancel()
+
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """Every piece of text, from the first, as it comes. Ends with the job, whatever its end."""
+        seen = 0
+        while True:
+            woken = self._signal.next()
+            while seen < len(self._pieces):
+                seen += 1
+                yield self._pieces[seen - 1]
+            if self.ended and seen == len(self._pieces):
+                return
+            if seen == len(self._pieces):
+                await woken.wait()
+
+    async def updates(self, per_second: float) -> AsyncGenerator[Job, None]:
+        """The job at each change, the first text at once, later at most `per_second` times, and at its end."""
+        interval = 1.0 / per_second
+        last, seen_text = float("-inf"), False
+        while True:
+            woken = self._signal.next()
+            yield self
+            if self.ended:
+                return
+            # Changes of state and the first text are shown at once; only a stream of tokens is slowed down.
+            last = time.monotonic() if seen_text else last
+            seen_text = seen_text or bool(self._pieces)
+            await woken.wait()
+            pause = last + interval - time.monotonic()
+            if pause > 0 and not self.ended:
+                await self._sleep_unless_ended(pause)
+
+    async def wait(self) -> Job:
+        """Return when the job has ended."""
+        while not self.ended:
+            await self._signal.next().wait()
+        return self
+
+    # --- for the scheduler --------------------------------------------------------------------------------------
+
+    def start(self, cancel: Callable[[], None]) -> None:
+        """The engine takes it: `cancel` ends it from now on."""
+        self._cancel = cancel
+        self.started_seconds = self._elapsed()
+        self.place = 0
+        self._enter(JobState.PROMPT)
+        if self._cancel_asked:
+            cancel()
+
+    def move(self, place: int) -> None:
+        """Its place in the queue has changed; 0 is running."""
+        if place != self.place:
+            self.place = place
+            self._signal.fire()
+
+    def wait_for_start(self, give_up: Callable[[], None]) -> None:
+        """It stands in the queue: a cancel takes it out by calling `give_up`."""
+        self._cancel = give_up
+
+    def take(self, chunk: Chunk) -> None:
+        """More tokens came."""
+        self.tokens += chunk.tokens
+        if self.first_token_seconds is None:
+            self.first_token_seconds = self._elapsed()
+            self.state = JobState.GENERATING
+        if chunk.text:
+            self._pieces.append(chunk.text)
+        self._signal.fire()
+
+    def finish(self, finished: Finished) -> None:
+        self.finished = finished
+        self._end(JobState.CANCELLED if finished.reason == "cancelled" else JobState.DONE)
+
+    def fail(self, error: AppError) -> None:
+        """It ended without the engine's own word: by an error, or cancelled while it waited. The text stays."""
+        self.error = error
+        self._end(JobState.CANCELLED if isinstance(error, Cancelled) else JobState.FAILED)
+
+    def _end(self, state: JobState) -> None:
+        self.total_seconds = self._elapsed()
+        self._cancel = None
+        self._enter(state)
+
+    def _enter(self, state: JobState) -> None:
+        self.state = state
+        self._signal.fire()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._origin
+
+    async def _sleep_unless_ended(self, seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self.ended:
+            woken = self._signal.next()
+            remaining = deadline - asyncio.get_running_loop().time()
+            if remaining <= 0:
+                return
+            try:
+                async with asyncio.timeout(remaining):
+                    await woken.wait()
+            except TimeoutError:
+                return
