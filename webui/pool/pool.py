@@ -51,7 +51,7 @@ class Pool:
         self._signal = Signal()
         self._current: Residency | None = None
         self._incoming: Residency | None = None
-        self._loading: asyncio.Task[PoolStatus] | None = None
+        self._loading: asyncio.Task[None] | None = None
         self._retiring: dict[asyncio.Task[None], Residency] = {}
         self._candidates: tuple[Candidate, ...] = ()
         self._notes: tuple[str, ...] = ()
@@ -153,7 +153,8 @@ class Pool:
         task = asyncio.create_task(self._load(request))
         self._loading = task
         task.add_done_callback(self._load_ended)
-        return await asyncio.shield(task)
+        await asyncio.shield(task)
+        return self.status
 
     async def cancel_load(self) -> None:
         """End the load that is on, if there is one, and return when everything it started is gone."""
@@ -211,7 +212,7 @@ class Pool:
 
     # --- how a load goes ----------------------------------------------------------------------------------------
 
-    async def _load(self, request: LoadRequest) -> PoolStatus:
+    async def _load(self, request: LoadRequest) -> None:
         self._failure, self._notes, self._candidates = None, (), ()
         self._step, self._share = "choosing a loader", None
         previous = self._current
@@ -246,7 +247,6 @@ class Pool:
         finally:
             self._incoming, self._step, self._share = None, "", None
             self._changed()
-        return self.status
 
     async def _try_each(self, incoming: Residency, suitable: list[Candidate], request: LoadRequest) -> None:
         """Load with the first of `suitable` that can; note what was tried before it."""
@@ -320,7 +320,7 @@ class Pool:
         del self._retiring[task]
         self._changed()
 
-    def _load_ended(self, task: asyncio.Task[PoolStatus]) -> None:
+    def _load_ended(self, task: asyncio.Task[None]) -> None:
         self._loading = None
         # The caller may be gone (a closed page): looked at here, so that no failure goes unseen.
         error = None if task.cancelled() else task.exception()

@@ -137,13 +137,14 @@ class Residency:
                     else:
                         job.finish(event)
         except TimeoutError:
+            self.scheduler.pause()  # the next job is for the worker that follows
+            worker.kill()
             job.fail(
                 EngineHung(
                     f"{self.spec.title} said nothing for {self._silence_seconds:.0f} s; its worker was ended.",
                     evidence=worker.output,
                 )
             )
-            worker.kill()
         except AppError as error:
             job.fail(error)
             if not worker.exited.is_set():  # a death is recorded once, by the watcher
