@@ -25,6 +25,7 @@ MOST_STRINGS = 1 << 21
 """Strings in all arrays together: four times the vocabulary and merges of the largest model there is."""
 MOST_DIMENSIONS = 4
 MOST_NESTED = 4
+MOST_INNER_ARRAYS = 4096
 LONGEST_NAME = 1 << 16
 LONGEST_KEPT_STRING = 1 << 20
 KEPT_STRING_BYTES = 1 << 22
@@ -94,6 +95,7 @@ class _Reader:
         self.lengths: dict[str, int] = {}
         self.string_arrays: dict[str, StringArray] = {}
         self.strings_left = MOST_STRINGS
+        self.inner_arrays_left = MOST_INNER_ARRAYS
         self.kept_left = KEPT_STRING_BYTES
 
     def read(self) -> GgufHeader:
@@ -183,9 +185,9 @@ class _Reader:
 
     def _skip_nested(self, count: int, depth: int) -> None:
         """Arrays of arrays are allowed, and no known model has one: passed over, not kept."""
-        if depth > MOST_NESTED:
-            raise self._damaged("arrays are nested too deeply")
-        self._spend_strings(count)
+        self.inner_arrays_left -= count
+        if depth > MOST_NESTED or self.inner_arrays_left < 0:
+            raise self._damaged("its arrays are nested too deeply or too often")
         for _ in range(count):
             kind, length = self._count(self.word), self._count(self.length)
             if kind == STRING:

@@ -115,7 +115,7 @@ def facts_from_headers(
 
 
 def _read(path: Path) -> GgufHeader:
-    with path.open("rb", buffering=0) as file:
+    with path.open("rb") as file:
         return read_header(file, path.stat().st_size, label=path.name, look_up=LOOK_UP)
 
 
