@@ -13,7 +13,8 @@ KEPT_LINES = 2000
 FILE_BYTES = 2 * 1024 * 1024
 FILE_COUNT = 3
 SECRET = re.compile(
-    r"(?i)(?P<name>bearer\s+|api[-_]?key[\"'\s:=]+|password[\"'\s:=]+|authorization[\"'\s:=]+|auth=)(?P<value>[^\s\"',&]+)"
+    r"(?i)(?P<name>(?:authorization[\"'\s:=]+)?bearer\s+|(?:api[-_]?key|password|authorization|auth)[\"'\s]*[:=][\"'\s]*)"
+    r"(?P<value>[^\s\"',&]+)"
 )
 
 
