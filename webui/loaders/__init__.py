@@ -5,7 +5,13 @@ The order is the default priority of automatic selection (`webui.planning.select
 
 from __future__ import annotations
 
-from webui.loaders import llama_cpp_python
+from webui.loaders import ctransformers, llama_cpp_python
 from webui.loaders.contract import LoaderSpec
 
-LOADERS: dict[str, LoaderSpec] = {spec.name: spec for spec in (llama_cpp_python.SPEC,)}
+LOADERS: dict[str, LoaderSpec] = {
+    spec.name: spec
+    for spec in (
+        ctransformers.SPEC,
+        llama_cpp_python.SPEC,
+    )
+}
