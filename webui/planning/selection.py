@@ -1,26 +1,34 @@
-"""Which loader opens a model: a ranked list in which every loader has its reason, for or against."""
+"""Which loader opens a model: a ranked list in which every loader has its reason, for or against.
+
+Pure: facts and declarations in, a list out. What is installed is asked through a function that is handed in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from webui.errors import AppError, MissingPackage, UnsupportedFormat
-from webui.loaders.contract import Availability, LoaderSpec
+from webui.loaders.contract import Availability, LoaderSpec, Verdict
 from webui.models.facts import ModelFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A loader judged for one model. `reason` is one sentence why it can or cannot; `preference` says why it stands
-    where it stands among the suitable ones.
+    """A loader judged for one model.
+
+    `reason` is one sentence why it can or cannot; `chosen_because` says, for a suitable one, why it stands where it
+    stands. `opens` is whether it could open this file at all, `converts` whether only by rewriting it in memory,
+    `installed` whether its parts are here.
     """
 
     loader: str
     suitable: bool
     reason: str
-    preference: str = ""
+    chosen_because: str = ""
     installed: bool = True
+    opens: bool = True
+    converts: bool = False
 
 
 def rank(
@@ -32,18 +40,27 @@ def rank(
     forced: str | None,
     availability: Callable[[LoaderSpec, ModelFacts], Availability],
 ) -> tuple[Candidate, ...]:
-    """Suitable loaders first, in order of preference, then the others.
+    """Suitable loaders first, in order of preference, then the others, each group in the order of priority.
 
     `order` is the configured priority; loaders it leaves out follow in the map's order. A loader that opens the file as
-    it is goes before one that has to convert it. With `forced`, only that loader can be suitable, though the others
-    keep their own reasons.
+    it is goes before one that has to convert it. With `forced`, only that loader can be suitable, also when it is
+    switched off for automatic choice; the others keep their own reasons.
     """
-    position = {name: index for index, name in enumerate([*order, *(name for name in loaders if name not in order)])}
-    judged = []
-    for name, spec in loaders.items():
-        candidate, converts = _judge(facts, spec, enabled(name), forced, availability)
-        judged.append((not candidate.suitable, converts, position[name], candidate))
-    return tuple(candidate for *_key, candidate in sorted(judged, key=lambda entry: entry[:3]))
+    names = [*(name for name in dict.fromkeys(order) if name in loaders), *(n for n in loaders if n not in order)]
+    judged = [_judge(facts, loaders[name], enabled(name), forced, availability) for name in names]
+    suitable = sorted((one for one in judged if one.suitable), key=lambda one: one.converts)  # stable: keeps priority
+    explained = [replace(one, chosen_because=_why_here(one, place, forced)) for place, one in enumerate(suitable)]
+    return (*explained, *(one for one in judged if not one.suitable))
+
+
+def _why_here(candidate: Candidate, place: int, forced: str | None) -> str:
+    if forced is not None:
+        return "chosen by hand"
+    if place == 0 and not candidate.converts:
+        return "the first in the order of priority that opens the file as it is"
+    if place == 0:
+        return "no other loader that is ready here opens the file as it is"
+    return "next, if those before it fail" + (": it has to convert the file" if candidate.converts else "")
 
 
 def _judge(
@@ -52,31 +69,40 @@ def _judge(
     enabled: bool,
     forced: str | None,
     availability: Callable[[LoaderSpec, ModelFacts], Availability],
-) -> tuple[Candidate, bool]:
-    verdict = spec.can_open(facts)
+) -> Candidate:
+    verdict = _verdict(spec, facts)
     found = availability(spec, facts)
+
+    def candidate(suitable: bool, reason: str) -> Candidate:
+        return Candidate(spec.name, suitable, reason, "", found.ok, verdict.ok, verdict.converts)
+
     if not verdict.ok:
-        return Candidate(spec.name, False, verdict.reason, installed=found.ok), verdict.converts
+        return candidate(False, verdict.reason)
     if not found.ok:
-        return Candidate(spec.name, False, found.reason, installed=False), verdict.converts
-    if forced == spec.name:
-        return Candidate(spec.name, True, verdict.reason, "you chose it"), verdict.converts
-    if forced is not None:
-        return Candidate(spec.name, False, "could open it, but another loader was chosen"), verdict.converts
-    if not enabled:
-        return Candidate(spec.name, False, "switched off in the settings"), verdict.converts
-    preference = "after those that need not convert the file" if verdict.converts else "by the configured priority"
-    return Candidate(spec.name, True, verdict.reason, preference), verdict.converts
+        return candidate(False, found.reason)
+    if forced is not None and forced != spec.name:
+        return candidate(False, f"It could open this model, but {forced} was chosen by hand.")
+    if not enabled and forced is None:
+        return candidate(False, "It could open this model, but it is switched off in the settings.")
+    return candidate(True, verdict.reason)
+
+
+def _verdict(spec: LoaderSpec, facts: ModelFacts) -> Verdict:
+    """The loader's own judgement. It may be an extension's code, and a mistake in it must not take the others along."""
+    try:
+        return spec.can_open(facts)
+    except Exception as error:  # noqa: BLE001 (code of others; the reason is shown beside the loader)
+        return Verdict(False, f"Its own check of the file failed: {type(error).__name__}: {error}")
 
 
 def refusal(facts: ModelFacts, candidates: Sequence[Candidate]) -> AppError:
     """The error to raise when no candidate is suitable: every loader with its reason, and what to do."""
     reasons = "; ".join(f"{candidate.loader}: {candidate.reason}" for candidate in candidates)
-    missing = [candidate.loader for candidate in candidates if not candidate.installed]
+    missing = [candidate.loader for candidate in candidates if candidate.opens and not candidate.installed]
     if missing:
         return MissingPackage(
             f"No loader that is ready here can open {facts.name}.",
             cause=reasons,
-            hint=f"Installing one of these may help: {', '.join(missing)} (Backend tab).",
+            hint=f"Installing one of these helps: {', '.join(missing)} (Backend tab, or python3 app.py setup NAME).",
         )
     return UnsupportedFormat(f"No loader can open {facts.name}.", cause=reasons)
