@@ -325,6 +325,13 @@ class ConversationStore:
         """The row of a reply that is about to be written; not shown by `get` until `finish_reply`."""
         return self._insert(chat_id, "assistant", "", writing=True)
 
+    def resume_reply(self, chat_id: str, message_id: str) -> Message:
+        """Write on at a reply that is there already; returns it as it was. Raises `NotFound`."""
+        with self._transaction() as database:
+            message = self.get(chat_id).message(message_id)
+            database.execute("UPDATE messages SET writing=1, partial=1 WHERE id=?", (message_id,))
+        return message
+
     def save_progress(self, message_id: str, content: str) -> None:
         """What there is of the reply so far, in case the app dies; nothing happens if its chat was deleted."""
         with self._transaction() as database:

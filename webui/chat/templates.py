@@ -21,6 +21,9 @@ from webui.models.facts import ModelFacts
 
 Message = Mapping[str, Any]
 
+REASONING = "<think>"
+"""Some templates open the model's reasoning themselves, so that its text begins in the middle of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenTemplate:
@@ -82,7 +85,12 @@ def render(
         "eos_token": facts.eos_token or "",
     }
     prompt = _render_leniently(chosen, [_plain(message) for message in messages], variables)
-    return _without_bos(prompt, facts) + begun
+    return _without_bos(prompt, facts) + begun.removeprefix(reasoning_opening(prompt))
+
+
+def reasoning_opening(prompt: str) -> str:
+    """The end of `prompt` that belongs to the reply, which then begins inside the reasoning; usually empty."""
+    return prompt[prompt.rindex(REASONING) :] if prompt.rstrip().endswith(REASONING) else ""
 
 
 def _render_leniently(chosen: ChosenTemplate, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:
