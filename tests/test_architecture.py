@@ -120,8 +120,7 @@ def test_the_parent_imports_no_engine() -> None:
     import sys
 
     script = (
-        "import sys, webui.context, webui.server, webui.tabs, webui.cli;"
-        f"print(sorted(set(sys.modules) & {ENGINES!r}))"
+        f"import sys, webui.context, webui.server, webui.tabs, webui.cli;print(sorted(set(sys.modules) & {ENGINES!r}))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple
 
 from webui.errors import CorruptFile, UnsupportedFormat
@@ -225,8 +226,7 @@ class _Reader:
     def _sized(self, tensors: list[TensorInfo], data_offset: int) -> tuple[TensorInfo, ...]:
         """Check each tensor against the file. One of a type newer than our table reaches to its neighbour."""
         available = self.window.size - data_offset
-        starts = sorted({tensor.offset for tensor in tensors})
-        following = dict(zip(starts, [*starts[1:], max(available, 0)], strict=True))
+        following = dict(pairwise([*sorted({tensor.offset for tensor in tensors}), available]))
         sized = []
         for tensor in tensors:
             if tensor.bytes < 0:
