@@ -56,6 +56,7 @@ class AppContext:
         extensions = ExtensionHost(paths, settings)
         extensions.load()
         all_loaders = {**loaders, **extensions.loaders()}
+        settings = settings.with_loaders(all_loaders)
         folders = [settings.models.directory or paths.models]
         catalogue = Catalogue(folders, paths.cache / "catalogue.json")
         store = ConversationStore(paths.chats / "chats.sqlite3")
@@ -70,7 +71,7 @@ class AppContext:
         context = cls(
             paths,
             settings,
-            SettingsStore(paths),
+            SettingsStore(paths, settings),
             ModelSettings(paths),
             all_loaders,
             catalogue,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,8 @@ class Inputs:
     environment: Mapping[str, str] = field(repr=False)
     command_line: Mapping[str, Any] = field(repr=False)
     started_in: Path
+    loaders: Mapping[str, LoaderSpec] | None = field(repr=False)
+    """The complete map, or None while extensions may still add to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +117,17 @@ class Settings:
             MappingProxyType({name: value for name, value in found.items() if name.startswith("GGUF_")}),
             MappingProxyType(dict(command_line or {})),
             started_in or Path.cwd(),
+            loaders,
         )
-        return _merge(inputs, loaders)
+        return _merge(inputs)
 
     def with_loaders(self, loaders: Mapping[str, LoaderSpec]) -> Settings:
         """The same settings read again, now that extensions have added their loaders to the map."""
-        return _merge(self._inputs, loaders)
+        return _merge(replace(self._inputs, loaders=loaders))
+
+    def reload(self) -> Settings:
+        """The same layers read again, as the files stand now. Raises as `load` does."""
+        return _merge(self._inputs)
 
     def source(self, key: str) -> str:
         """Where the value of a dotted key came from: built-in, a file, a variable, the command line."""
@@ -247,13 +254,13 @@ class _Merge:
         return gathered
 
 
-def _merge(inputs: Inputs, loaders: Mapping[str, LoaderSpec] | None) -> Settings:
-    if loaders is None:
+def _merge(inputs: Inputs) -> Settings:
+    if inputs.loaders is None:
         from webui.loaders import LOADERS
 
         merge = _Merge(declare(LOADERS), LOADERS, complete=False)
     else:
-        merge = _Merge(declare(loaders), loaders, complete=True)
+        merge = _Merge(declare(inputs.loaders), inputs.loaders, complete=True)
     for layer in read_layers(inputs.paths, inputs.environment, inputs.command_line, merge.keys, inputs.started_in):
         merge.add(layer)
     merge.check_names()

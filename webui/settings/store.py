@@ -22,39 +22,22 @@ from webui.settings.layers import parse_yaml, read_text
 from webui.settings.model import Settings
 
 if TYPE_CHECKING:
-    from webui.loaders.contract import LoaderSpec
     from webui.paths import Paths
 
 FIRST_LINES = "# Your settings, over those of the checkout. All keys are listed there in settings.yaml.\n"
 
 
 class SettingsStore:
-    """Writes the user's layer. Give it the environment and command line of this run to get those in the result too."""
+    """Writes the user's layer. `settings` are those of this run, whose environment and command line stay in force."""
 
-    def __init__(
-        self,
-        paths: Paths,
-        *,
-        environment: Mapping[str, str] | None = None,
-        command_line: Mapping[str, Any] | None = None,
-        loaders: Mapping[str, LoaderSpec] | None = None,
-    ) -> None:
+    def __init__(self, paths: Paths, settings: Settings | None = None) -> None:
         self._paths = paths
-        self._environment = dict(os.environ if environment is None else environment)
-        self._command_line = dict(command_line or {})
-        self._loaders = loaders
-        self._started_in = Path.cwd()
+        self._settings = settings or Settings.load(paths)
         self._lock = threading.Lock()
 
     def load(self) -> Settings:
         """The settings as the files stand now."""
-        return Settings.load(
-            self._paths,
-            environment=self._environment,
-            command_line=self._command_line,
-            loaders=self._loaders,
-            started_in=self._started_in,
-        )
+        return self._settings.reload()
 
     def save(self, changes: Mapping[str, Any]) -> Settings:
         """Write dotted keys and values; return the settings as they then are.
