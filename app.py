@@ -18,9 +18,17 @@ def main():
             + ".\nHint: install a newer Python and start with it, for example: python3.12 app.py\n"
         )
         return 1
-    from webui.setup.bootstrap import start
+    from webui.setup.bootstrap import enter, explain_missing
 
-    return start(sys.argv[1:])
+    status, arguments = enter(sys.argv[1:])
+    if status is not None:
+        return status
+    try:
+        from webui.cli import main as run_command
+    except ModuleNotFoundError as error:
+        return explain_missing(error)
+    sys.argv[1:] = arguments
+    return run_command()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The first start: makes the environment if need be, moves into it, and hands over to the commands of `webui.cli`.
+"""The first start: makes the Python environment if need be and moves into it; `app.py` then runs the commands.
 
-Imports nothing but the standard library before the environment is there.
+Imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -33,29 +33,33 @@ Options:
 """
 
 
-def start(arguments: Sequence[str]) -> int:
-    """Run the app with `arguments` and return its exit status. Does not return where it becomes another process."""
+def enter(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
+    """Make sure that this process runs in an environment that has what the app needs.
+
+    Returns the exit status where there is nothing more to do, else None, and the arguments that are left. Does not
+    return where it becomes another process.
+    """
     with_setup = NO_SETUP not in arguments
     arguments = [argument for argument in arguments if argument != NO_SETUP]
     environment = Environment(ROOT)
     if with_setup:
         if _asks_for_help(arguments) and environment.state() is not State.READY:
             sys.stdout.write(HELP)
-            return 0
+            return 0, arguments
         previous = signal.signal(signal.SIGTERM, _terminate)
         try:
             environment.prepare(TerminalProgress("Setting up"))
             if not environment.is_running:
-                return _move_into(environment, arguments)
+                return _move_into(environment, arguments), arguments
         except AppError as error:
             write_error(error)
-            return 1
+            return 1, arguments
         except KeyboardInterrupt:
             sys.stderr.write("\nInterrupted. The next start continues the set-up.\n")
-            return INTERRUPTED
+            return INTERRUPTED, arguments
         finally:
             signal.signal(signal.SIGTERM, previous)
-    return _run_commands(arguments)
+    return None, arguments
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:
@@ -81,20 +85,15 @@ def _move_into(environment: Environment, arguments: Sequence[str]) -> int:
     return child.wait()
 
 
-def _run_commands(arguments: Sequence[str]) -> int:
-    try:
-        from webui.cli import main
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "webui":
-            raise
-        write_error(
-            SetupFailed(
-                f"This Python lacks the package {error.name!r}.",
-                cause=sys.executable,
-                hint="Start without --no-setup, or install by hand: python -m pip install -r requirements.txt",
-            )
+def explain_missing(error: ModuleNotFoundError) -> int:
+    """Say which package the running Python lacks (possible with --no-setup only); returns the exit status."""
+    if (error.name or "").partition(".")[0] == "webui":
+        raise error
+    write_error(
+        SetupFailed(
+            f"This Python lacks the package {error.name!r}.",
+            cause=sys.executable,
+            hint="Start without --no-setup, or install by hand: python -m pip install -r requirements.txt",
         )
-        return 1
-    sys.argv = [str(ROOT / "app.py"), *arguments]
-    status = main()
-    return status if isinstance(status, int) else 0
+    )
+    return 1

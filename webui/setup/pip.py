@@ -299,9 +299,19 @@ def explain(lines: Sequence[str] | deque[str], status: int) -> SetupFailed:
 
 
 def pinned_packages(requirements: Path) -> list[str]:
-    """The `name==version` lines of a requirements file (without markers), in order; options and comments left out."""
-    lines = (line.partition("#")[0].partition(";")[0].strip() for line in requirements.read_text("utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("-")]
+    """The `name==version` lines of a requirements file that hold on this system; options and comments left out."""
+    lines = (line.partition("#")[0].strip() for line in requirements.read_text("utf-8").splitlines())
+    pairs = (line.partition(";") for line in lines if line and not line.startswith("-"))
+    return [pin.strip() for pin, _, marker in pairs if _holds(marker.strip())]
+
+
+def _holds(marker: str) -> bool:
+    """The two kinds of environment markers that the requirement files use; anything else is taken to hold."""
+    if match := re.fullmatch(r'sys_platform == "(\w+)"', marker):
+        return sys.platform == match[1]
+    if match := re.fullmatch(r'python_version >= "3\.(\d+)"', marker):
+        return sys.version_info >= (3, int(match[1]))
+    return True
 
 
 def end_process_tree(process: subprocess.Popen[str]) -> None:

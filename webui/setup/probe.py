@@ -74,7 +74,8 @@ def module_names(distribution: str) -> list[str]:
 
 
 def _xllamacpp_devices(engine: Any) -> list[str]:
-    return [str(device.get("description") or device.get("name")) for device in engine.get_device_info()]
+    devices = [device for device in engine.get_device_info() if device["name"] != "CPU"]
+    return [str(device.get("description") or device["name"]) for device in devices]
 
 
 def _llama_cpp_devices(engine: Any) -> list[str]:

