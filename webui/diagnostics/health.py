@@ -228,7 +228,9 @@ def _models(facts: HealthFacts) -> Iterator[Check]:
 def _configuration(facts: HealthFacts) -> Iterator[Check]:
     settings = facts.settings
     if isinstance(settings, AppError):
-        yield Check("Configuration", CheckState.PROBLEM, f"The settings cannot be read: {settings.message}", settings.hint)
+        yield Check(
+            "Configuration", CheckState.PROBLEM, f"The settings cannot be read: {settings.message}", settings.hint
+        )
         return
     for problem in settings.problems:
         yield Check("Configuration", CheckState.WARNING, f"Left aside: {problem.message}", problem.hint)

@@ -85,9 +85,14 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "The compiler's own lines are in the log.",
     ),
     (
+        r"\(from versions: none\)",
+        "the package index offers no version of it",
+        "Check the network connection, pip's index settings, and that this is a released 64-bit Python.",
+    ),
+    (
         r"No matching distribution found",
         "the package index has no suitable version for this Python and system",
-        "Use a Python version between 3.11 and 3.13 on a 64-bit system.",
+        "Use a released 64-bit Python, not the very newest, on Linux, macOS or Windows.",
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
