@@ -5,13 +5,14 @@ The order is the default priority of automatic selection (`webui.planning.select
 
 from __future__ import annotations
 
-from webui.loaders import ctransformers, llama_cpp_python, xllamacpp
+from webui.loaders import ctransformers, llama_cpp_python, transformers, xllamacpp
 from webui.loaders.contract import LoaderSpec
 
 LOADERS: dict[str, LoaderSpec] = {
     spec.name: spec
     for spec in (
         ctransformers.SPEC,
+        transformers.SPEC,
         xllamacpp.SPEC,
         llama_cpp_python.SPEC,
     )

@@ -342,5 +342,6 @@ SPEC = LoaderSpec(
     samplers=SAMPLERS,
     can_open=judge,
     distributions=("ctransformers",),
+    requirements="ctransformers.txt",
     safe_parameters={"gpu_layers": 0, "library": "basic", "use_mmap": False},
 )

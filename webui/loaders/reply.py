@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -71,12 +71,14 @@ def stream_reply(
     prompt: PromptCount,
     cancelled: threading.Event,
     ignored: tuple[str, ...] = (),
+    leftover: Callable[[], str] = str,
 ) -> Iterator[Chunk | Finished]:
     """The events of one generation. `tokens` is closed in any case; `Cancelled` raised in it ends the reply quietly.
 
-    The token that ends the reply is counted, as llama.cpp's server counts it.
+    The token that ends the reply is counted, as llama.cpp's server counts it. `leftover` gives the text that `tokens`
+    still holds back when no token follows.
     """
-    reply = _Reply(request, prompt.room)
+    reply = _Reply(request, prompt.room, leftover)
     with closing(tokens):
         yield from reply.chunks(tokens, cancelled)
     yield Finished(
@@ -94,11 +96,12 @@ def stream_reply(
 class _Reply:
     """The running state of one reply."""
 
-    def __init__(self, request: GenerationRequest, room: int) -> None:
+    def __init__(self, request: GenerationRequest, room: int, leftover: Callable[[], str]) -> None:
         most = request.sampling.max_tokens
         self.limit = room if most < 0 else min(most, room)
         self.stopping = StopFilter(dict.fromkeys((*request.stop, *request.sampling.stop_strings())))
         self.characters = Utf8Pieces()
+        self.leftover = leftover
         self.count = 0
         self.reason: FinishReason = "length"
         self.started = self.ended = time.perf_counter()
@@ -123,6 +126,6 @@ class _Reply:
         except Cancelled:
             self.reason = "cancelled"
         self.ended = time.perf_counter()
-        rest = self.stopping.feed(self.characters.flush()) + self.stopping.flush()
+        rest = self.stopping.feed(self.characters.flush() + self.leftover()) + self.stopping.flush()
         if rest or last:
             yield Chunk(rest, tokens=last)
