@@ -1,0 +1,276 @@
+"""What the Chat tab does: send, stop, regenerate, continue, edit, undo, and following a reply as it is written.
+
+A reply is a job of the server. The handlers here start one or find the one that runs, and follow it into the page's
+live element until it ends or the page turns to something else; ending a handler never ends a job. While a reply grows,
+only the live element and the status line are sent; the Chatbot with its history is brought up to date once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from webui.chat.conversations import Conversation
+from webui.context import AppContext
+from webui.errors import AppError, Busy, NotFound
+from webui.pool import Job
+from webui.tabs.chat_list import list_html
+from webui.tabs.chat_panel import Panel, Seat, fresh_seat, take_from
+from webui.tabs.chat_transcript import live_markdown, question_html, read_literally, rows_of, waiting_html
+from webui.tabs.present import failure_html, one_sentence, plural
+from webui.tabs.status import reply_html
+
+Updates = dict[Block, Any]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components that the handlers fill."""
+
+    chat_id: gr.Textbox
+    search: gr.Textbox
+    listing: gr.HTML
+    empty: gr.HTML
+    earlier: gr.Button
+    log: gr.Chatbot
+    question: gr.HTML
+    live: gr.Markdown
+    actions: gr.Row
+    message: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    status: gr.HTML
+
+    def outputs(self) -> list[Any]:
+        """All of them, in a fixed order."""
+        return [getattr(self, name) for name in self.__dataclass_fields__ if name != "search"]
+
+
+class Replies:
+    """The handlers. Each gets the page's seat and its conversation's id, which is empty before the first message."""
+
+    def __init__(self, context: AppContext, parts: Parts, panel: Panel, empty_html: Callable[[], str]) -> None:
+        self._context = context
+        self._parts = parts
+        self._panel = panel
+        self._empty_html = empty_html
+
+    # --- turning to a conversation -------------------------------------------------------------------------------
+
+    async def open(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
+        """Show the conversation, or a new one if there is none of that id, and follow the reply under way."""
+        view = seat.turn()
+        seat.shown = self._context.settings.chat.shown_messages
+        conversation = self._find(chat_id)
+        if conversation is None:
+            self._reset(seat)
+            yield {**self._transcript(seat, None), **self._panel.show(seat)}
+            return
+        seat.chat_id = conversation.id
+        try:
+            take_from(seat, conversation)
+        except AppError as error:
+            gr.Warning(one_sentence(error))
+        yield {**self._transcript(seat, conversation), **self._panel.show(seat)}
+        job = self._context.chats.active_job(conversation.id)
+        if job is not None:
+            yield self._busy()
+            async for updates in self._follow(seat, view, conversation.id, job):
+                yield updates
+
+    async def list_click(self, seat: Seat, chat_id: str, search: str, event: gr.EventData) -> AsyncIterator[Updates]:
+        """A click in the list of conversations: open, rename or delete."""
+        target, action = str(event.id), str(event.do)
+        try:
+            if action == "rename":
+                self._context.store.rename(target, str(event.title))
+            elif action == "delete":
+                await self._context.chats.delete(target)
+        except AppError as error:
+            gr.Warning(one_sentence(error))
+        if action == "open" or (action == "delete" and target == chat_id):
+            async for updates in self.open(seat, target if action == "open" else ""):
+                yield updates
+        else:
+            yield {self._parts.listing: self._listing(chat_id, search)}
+
+    async def search(self, chat_id: str, search: str) -> str:
+        """The list of the conversations that have the words of `search`."""
+        return self._listing(chat_id, search)
+
+    async def show_earlier(self, seat: Seat, chat_id: str) -> Updates:
+        """Show as many messages again before those that are shown."""
+        seat.shown += self._context.settings.chat.shown_messages
+        conversation = self._find(chat_id)
+        rows, hidden = rows_of(conversation.messages if conversation else (), seat.shown)
+        return {self._parts.log: [row.shown for row in rows], self._parts.earlier: _earlier(hidden)}
+
+    # --- asking --------------------------------------------------------------------------------------------------
+
+    async def send(self, seat: Seat, chat_id: str, text: str) -> AsyncIterator[Updates]:
+        """Ask, and follow the answer. The text comes back to the field if it could not be asked."""
+        if not text.strip() or self._is_answering(chat_id):
+            return
+        parts, view = self._parts, seat.turn()
+        yield {**self._busy(), parts.message: "", parts.question: question_html(text), parts.empty: ""}
+        try:
+            chat_id = chat_id if self._find(chat_id) else self._create(seat)
+            job = await self._context.chats.send(
+                chat_id, text, sampling=seat.sampling, system_prompt=seat.system_prompt
+            )
+        except AppError as error:
+            yield {**self._refused(seat, chat_id, error), parts.message: text}
+            return
+        async for updates in self._follow(seat, view, chat_id, job):
+            yield updates
+
+    async def regenerate(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
+        """Answer the last question anew."""
+        chats = self._context.chats
+        async for updates in self._again(
+            seat, chat_id, lambda: chats.regenerate(chat_id, sampling=seat.sampling, system_prompt=seat.system_prompt)
+        ):
+            yield updates
+
+    async def continue_reply(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
+        """Go on from where the last reply ended."""
+        chats = self._context.chats
+        async for updates in self._again(
+            seat,
+            chat_id,
+            lambda: chats.continue_reply(chat_id, sampling=seat.sampling, system_prompt=seat.system_prompt),
+        ):
+            yield updates
+
+    async def edit(self, seat: Seat, chat_id: str, event: gr.EditData) -> AsyncIterator[Updates]:
+        """Change a message in place. A changed question is answered anew, and what came after it goes."""
+        conversation = self._find(chat_id)
+        rows, _ = rows_of(conversation.messages if conversation else (), seat.shown)
+        index = event.index if isinstance(event.index, int) else event.index[0]
+        if conversation is None or index >= len(rows) or rows[index].part == "note":
+            yield self._transcript(seat, conversation)
+            return
+        row, text = rows[index], read_literally(str(event.value))
+        try:
+            await self._context.chats.edit(chat_id, row.message_id, text)
+        except AppError as error:
+            gr.Warning(one_sentence(error), title="Not changed")
+        else:
+            if conversation.message(row.message_id).role == "user":
+                async for updates in self.regenerate(seat, chat_id):
+                    yield updates
+                return
+        yield self._transcript(seat, self._find(chat_id))
+
+    async def undo(self, seat: Seat, chat_id: str) -> Updates:
+        """Take the last question and its answer back; the question returns to the field."""
+        seat.turn()
+        try:
+            text = await self._context.chats.undo(chat_id)
+        except AppError as error:
+            gr.Warning(one_sentence(error))
+            return self._transcript(seat, self._find(chat_id))
+        return {**self._transcript(seat, self._find(chat_id)), self._parts.message: text}
+
+    async def stop(self, chat_id: str) -> None:
+        """End this conversation's reply, and no other."""
+        self._context.chats.stop(chat_id)
+
+    # --- pieces --------------------------------------------------------------------------------------------------
+
+    async def _again(self, seat: Seat, chat_id: str, start: Callable[[], Awaitable[Job]]) -> AsyncIterator[Updates]:
+        conversation = self._find(chat_id)
+        if conversation is None or self._is_answering(chat_id):
+            return
+        view = seat.turn()
+        try:
+            job = await start()
+        except AppError as error:
+            yield self._refused(seat, chat_id, error)
+            return
+        yield {**self._transcript(seat, self._find(chat_id)), **self._busy()}
+        async for updates in self._follow(seat, view, chat_id, job):
+            yield updates
+
+    async def _follow(self, seat: Seat, view: int, chat_id: str, job: Job) -> AsyncIterator[Updates]:
+        parts, before = self._parts, self._context.chats.reply_start(chat_id)
+        yield {parts.chat_id: chat_id, parts.listing: self._listing(chat_id, "")}
+        async for now in job.updates(self._context.settings.chat.updates_per_second):
+            if seat.view != view:
+                return
+            text = before + now.text
+            live = live_markdown(text) if text else waiting_html(now)
+            yield {parts.live: live, parts.status: reply_html(self._context.pool.status, now)}
+        await self._context.chats.settled(chat_id)
+        if seat.view == view:
+            yield {
+                **self._transcript(seat, self._find(chat_id)),
+                parts.status: reply_html(self._context.pool.status, job),
+            }
+
+    def _transcript(self, seat: Seat, conversation: Conversation | None) -> Updates:
+        """The conversation at rest."""
+        parts = self._parts
+        messages = conversation.messages if conversation else ()
+        chat_id = conversation.id if conversation else ""
+        rows, hidden = rows_of(messages, seat.shown)
+        return {
+            parts.chat_id: chat_id,
+            parts.listing: self._listing(chat_id, ""),
+            parts.empty: "" if messages else self._empty_html(),
+            parts.earlier: _earlier(hidden),
+            parts.log: [row.shown for row in rows],
+            parts.question: "",
+            parts.live: "",
+            parts.actions: gr.Row(visible=bool(messages)),
+            parts.send: gr.Button(visible=True),
+            parts.stop: gr.Button(visible=False),
+        }
+
+    def _busy(self) -> Updates:
+        parts = self._parts
+        return {
+            parts.send: gr.Button(visible=False),
+            parts.stop: gr.Button(visible=True),
+            parts.actions: gr.Row(visible=False),
+        }
+
+    def _refused(self, seat: Seat, chat_id: str, error: AppError) -> Updates:
+        """Nothing was asked: say why, in the place where the answer would stand."""
+        return {**self._transcript(seat, self._find(chat_id)), self._parts.question: failure_html(error)}
+
+    def _listing(self, chat_id: str, search: str) -> str:
+        return list_html(self._context.store.list(search), chat_id, searched=search.strip())
+
+    def _find(self, chat_id: str) -> Conversation | None:
+        if not chat_id:
+            return None
+        try:
+            return self._context.store.get(chat_id)
+        except NotFound:
+            return None
+
+    def _create(self, seat: Seat) -> str:
+        made = self._context.store.create(
+            system_prompt=seat.system_prompt, preset=seat.preset, sampling=seat.sampling.changed()
+        )
+        return made.id
+
+    def _is_answering(self, chat_id: str) -> bool:
+        busy = bool(chat_id) and self._context.chats.active_job(chat_id) is not None
+        if busy:
+            gr.Info(one_sentence(Busy("The reply is still being written", hint="Esc stops it.")))
+        return busy
+
+    def _reset(self, seat: Seat) -> None:
+        fresh = fresh_seat(self._context)
+        seat.chat_id, seat.preset = "", fresh.preset
+        seat.system_prompt, seat.sampling = fresh.system_prompt, fresh.sampling
+
+
+def _earlier(hidden: int) -> gr.Button:
+    return gr.Button(f"Show {plural(hidden, 'earlier message')}", visible=hidden > 0)

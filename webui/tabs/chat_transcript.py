@@ -1,0 +1,117 @@
+"""A conversation as the Chatbot component wants it, and a reply in the making as Markdown: pure functions.
+
+A stored message can become several rows (its reasoning, its text, a note about how it ended); every row remembers the
+message it came from, because the page speaks of rows by their number and the store of messages by their id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from webui.chat.conversations import Message
+from webui.errors import AppError
+from webui.pool import Job, JobState
+from webui.tabs.present import escape, failure_html, list_html, plural, verdict_html
+
+LATEX: list[dict[str, str | bool]] = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "\\[", "right": "\\]", "display": True},
+    {"left": "\\(", "right": "\\)", "display": False},
+    {"left": "$", "right": "$", "display": False},
+]
+
+_GUARD = "\u200b"
+_OPEN, _CLOSE = "<think>", "</think>"
+_REASONING = re.compile(r"^\s*<think>(?P<thought>.*?)(?P<end></think>|$)(?P<text>.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry of the Chatbot: what it shows, and which part of which message that is."""
+
+    message_id: str
+    part: Literal["text", "reasoning", "note"]
+    shown: dict[str, Any]
+
+
+def rows_of(messages: Sequence[Message], limit: int) -> tuple[list[Row], int]:
+    """The rows of the last `limit` messages, and how many messages before them are not shown."""
+    hidden = max(0, len(messages) - limit)
+    return [row for message in messages[hidden:] for row in _rows(message)], hidden
+
+
+def split_reasoning(text: str) -> tuple[str, str, bool]:
+    """What the model thought, what it said, and whether the thought is complete. No thought gives an empty one."""
+    # Some templates open the thought in the prompt, so that the reply holds its end only.
+    if _CLOSE in text and _OPEN not in text:
+        text = _OPEN + text
+    found = _REASONING.match(text)
+    if found is None:
+        return "", text, True
+    return found["thought"].strip(), found["text"].lstrip(), bool(found["end"])
+
+
+def live_markdown(text: str) -> str:
+    """A reply that is still growing: its reasoning folded, the rest as it stands."""
+    thought, said, complete = split_reasoning(text)
+    if not thought:
+        return said
+    title, state = ("Reasoning", "") if complete else ("Thinking …", " open")
+    return f'<details class="reasoning"{state}><summary>{title}</summary>\n\n{thought}\n\n</details>\n\n{said}'
+
+
+def question_html(text: str) -> str:
+    """The user's message while its reply is being made, as the Chatbot will show it afterwards."""
+    return f'<div class="question">{escape(text)}</div>'
+
+
+def waiting_html(job: Job) -> str:
+    """What is happening before the first word of a reply."""
+    if job.state is JobState.QUEUED and job.place > 0:
+        return f'<span class="waiting">Waiting for {plural(job.place, "other reply", "other replies")} …</span>'
+    return '<span class="waiting">Reading the prompt …</span>'
+
+
+def note_html(message: Message) -> str:
+    """How a reply ended, if not by itself (stopped, or failed: cause and remedy), and what was done to its prompt."""
+    trimmed = list_html(message.notes)
+    if message.error is not None:
+        error = AppError.from_dict(message.error)
+        title = "The reply broke off" if message.content else "There is no reply"
+        return failure_html(error, title=title) + trimmed
+    if message.partial:
+        return verdict_html("warning", "Stopped here. Continue goes on from this point.") + trimmed
+    return trimmed
+
+
+def show_literally(text: str) -> str:
+    """The user's text as Markdown in which `<` never begins HTML. `read_literally` is the inverse.
+
+    A zero-width space behind `<` keeps a browser from reading a tag; an entity would be shown as such in code and when
+    the message is edited.
+    """
+    return text.replace("<", "<" + _GUARD)
+
+
+def read_literally(text: str) -> str:
+    """What a person means who edited the text of `show_literally`."""
+    return text.replace("<" + _GUARD, "<")
+
+
+def _rows(message: Message) -> list[Row]:
+    if message.role == "user":
+        return [Row(message.id, "text", {"role": "user", "content": show_literally(message.content)})]
+    rows = []
+    thought, said, _ = split_reasoning(message.content)
+    if thought:
+        shown = {"role": "assistant", "content": thought, "metadata": {"title": "Reasoning", "status": "done"}}
+        rows.append(Row(message.id, "reasoning", shown))
+    note = note_html(message)
+    if said or not (thought or note):
+        rows.append(Row(message.id, "text", {"role": "assistant", "content": said or "*(an empty reply)*"}))
+    if note:
+        rows.append(Row(message.id, "note", {"role": "assistant", "content": note}))
+    return rows

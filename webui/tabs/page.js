@@ -1,0 +1,105 @@
+// What the page does by itself, without asking the server: keys, light and dark, folding, following the text.
+// Everything is delegated from the document, because Gradio mounts and unmounts its elements as it likes.
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const visible = (element) => element && element.offsetParent !== null;
+  const press = (id) => {
+    const element = byId(id);
+    const button = element?.matches('button') ? element : element?.querySelector('button');
+    if (!visible(button) || button.disabled) return false;
+    button.click();
+    return true;
+  };
+  const typing = (target) => target instanceof Element && target.closest('input, textarea, select, [contenteditable=true]');
+  const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* private mode: not kept */ } };
+  const recall = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
+  const openTab = (name) => byId(`tab-${name}-button`)?.click();
+  const tabs = ['model', 'chat', 'backend', 'hardware', 'diagnostics'];
+
+  // Light and dark: the system's wish until somebody chooses.
+  const setTheme = (theme) => document.body.classList.toggle('dark', theme === 'dark');
+  const toggleTheme = () => {
+    const theme = document.body.classList.contains('dark') ? 'light' : 'dark';
+    setTheme(theme);
+    remember('gguf-theme', theme);
+  };
+
+  // Folding the sides of the chat. On a narrow page one side lies over the text, and none is open at first.
+  const narrow = () => matchMedia('(max-width: 60rem)').matches;
+  const fold = (side) => {
+    const name = narrow() ? `show-${side}` : `hide-${side}`;
+    const on = document.body.classList.toggle(name);
+    if (narrow() && on) document.body.classList.remove(side === 'list' ? 'show-panel' : 'show-list');
+    if (!narrow()) remember(`gguf-${name}`, on ? '1' : '');
+  };
+  const unfold = () => document.body.classList.remove('show-list', 'show-panel');
+  window.ggufPage = { fold };
+
+  document.addEventListener('click', (event) => {
+    const target = event.target instanceof Element ? event.target : null;
+    const act = target?.closest('[data-act]')?.dataset.act;
+    if (act === 'theme') toggleTheme();
+    else if (act === 'help') byId('help-sheet').showModal();
+    else if (act === 'go-model') openTab('model');
+    if (narrow() && target?.closest('#chat-list [data-do=open], #chat-new, #chat-scroll')) unfold();
+    if (!target?.closest('#status-line')) document.querySelector('#status-line details[open]')?.removeAttribute('open');
+  });
+
+  document.addEventListener('keydown', (event) => {
+    // While an input method composes a character, Enter belongs to it.
+    if (event.isComposing) { if (event.key === 'Enter') event.stopPropagation(); return; }
+    const chord = (event.ctrlKey || event.metaKey) && event.shiftKey;
+    let done = false;
+    if (event.key === 'Escape' && !byId('help-sheet')?.open) {
+      if (document.body.matches('.show-list, .show-panel')) { unfold(); done = true; }
+      else done = press('chat-stop');
+    } else if (chord && event.key === 'Backspace') done = press('chat-undo');
+    else if (chord && event.key === 'Enter') done = press('chat-regenerate');
+    else if (event.altKey && event.key === 'Enter') done = press('chat-continue');
+    else if (event.altKey && event.code === 'KeyN') done = press('chat-new');
+    else if (event.altKey && /^Digit[1-5]$/.test(event.code)) { openTab(tabs[Number(event.code.slice(5)) - 1]); done = true; }
+    else if (!typing(event.target) && event.key === '?') { byId('help-sheet')?.showModal(); done = true; }
+    else if (!typing(event.target) && event.key === '/') { byId('chat-message')?.querySelector('textarea')?.focus(); done = true; }
+    if (done) { event.preventDefault(); event.stopPropagation(); }
+  }, true);
+
+  // The newest text stays in view as long as the reader is at the end.
+  // A scroll that comes with a change of height is the text's doing, not the reader's.
+  let atEnd = true;
+  let lastHeight = 0;
+  document.addEventListener('scroll', (event) => {
+    const box = event.target;
+    if (box.id !== 'chat-scroll') return;
+    if (box.scrollHeight === lastHeight) atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 48;
+    lastHeight = box.scrollHeight;
+  }, true);
+  const follow = () => {
+    const box = byId('chat-scroll');
+    if (box && atEnd) box.scrollTop = box.scrollHeight;
+  };
+  const sizes = new ResizeObserver(follow);
+  const watchChildren = (box) => [...box.children].forEach((child) => sizes.observe(child));
+
+  // The chat fills what the top line and the tabs leave of the window; the top line may wrap.
+  const measure = () => {
+    const tab = byId('chat-tab');
+    if (visible(tab)) document.body.style.setProperty('--head', `${tab.getBoundingClientRect().top + scrollY}px`);
+  };
+  const heights = new ResizeObserver(measure);
+
+  new MutationObserver(() => {
+    const box = byId('chat-scroll');
+    if (!box || box.dataset.followed) return;
+    box.dataset.followed = '1';
+    sizes.observe(box);
+    watchChildren(box);
+    new MutationObserver(() => watchChildren(box)).observe(box, { childList: true });
+    heights.observe(byId('page-head'));
+    heights.observe(byId('chat-tab'));
+    if (recall('gguf-theme')) setTheme(recall('gguf-theme'));
+    for (const side of ['list', 'panel']) if (recall(`gguf-hide-${side}`)) document.body.classList.add(`hide-${side}`);
+  }).observe(document.documentElement, { childList: true, subtree: true });
+  // A new question always brings the reader to the end.
+  document.addEventListener('keydown', (event) => { if (event.key === 'Enter' && event.target.closest?.('#chat-message')) atEnd = true; });
+  document.addEventListener('click', (event) => { if (event.target.closest?.('#chat-send, #chat-list, #chat-regenerate')) atEnd = true; });
+})();

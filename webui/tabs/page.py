@@ -1,0 +1,84 @@
+"""The page as a whole: the top line, the five tabs, the keyboard sheet, and how it is to be mounted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from webui.context import AppContext
+from webui.tabs import backend, chat, diagnostics, hardware, model, status
+from webui.tabs.theme import build_theme
+
+HERE = Path(__file__).parent
+TABS = (
+    ("model", "Model", model.build),
+    ("chat", "Chat", chat.build),
+    ("backend", "Backend", backend.build),
+    ("hardware", "Hardware", hardware.build),
+    ("diagnostics", "Diagnostics", diagnostics.build),
+)
+FIRST = "chat"
+"""The tab a page opens with: also without a model, since its empty state leads to one."""
+
+KEYS = (
+    ("Enter", "Send the message"),
+    ("Shift + Enter", "New line in the message"),
+    ("Esc", "Stop the reply"),
+    ("Ctrl + Shift + Backspace", "Take the last question back"),
+    ("Ctrl + Shift + Enter", "Regenerate the last reply"),
+    ("Alt + Enter", "Continue the last reply"),
+    ("Alt + N", "New conversation"),
+    ("Alt + 1 … 5", "Model, Chat, Backend, Hardware, Diagnostics"),
+    ("/", "Go to the message field"),
+    ("?", "This sheet"),
+)
+
+
+def build_page(context: AppContext) -> gr.Blocks:
+    """The whole page over `context`. To be mounted with `page_options`."""
+    page = gr.Blocks(title="GGUF Loader", analytics_enabled=False, fill_width=True, fill_height=True)
+    with page:
+        with gr.Row(elem_id="page-head"):
+            status.build(context)
+            gr.HTML(_tools_html(), elem_id="page-tools", apply_default_css=False)
+        with gr.Tabs(selected=FIRST, elem_id="page-tabs"):
+            for name, label, build in TABS:
+                with gr.Tab(label, id=name, elem_id=f"tab-{name}"):
+                    build(context)
+            for title, build_extra in context.extensions.tabs():
+                with gr.Tab(title, elem_classes="tab-extension"):
+                    build_extra(context)
+    return page
+
+
+def page_options() -> dict[str, Any]:
+    """The keyword arguments for `gr.mount_gradio_app` that belong to the page's look and behaviour."""
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    return {
+        "theme": build_theme(),
+        "css_paths": [HERE / "style.css"],
+        "head": f"<script>{script}</script>",
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "show_error": True,
+        "pwa": False,
+    }
+
+
+def _tools_html() -> str:
+    rows = "".join(f"<tr><th><kbd>{keys}</kbd></th><td>{action}</td></tr>" for keys, action in KEYS)
+    return (
+        f'<button type="button" data-act="theme" id="page-theme" {_named("Light or dark")}>◐</button>'
+        f'<button type="button" data-act="help" id="page-help" {_named("Keyboard and help")}>?</button>'
+        '<dialog id="help-sheet" aria-label="Keyboard"><h2>Keyboard</h2>'
+        f'<table>{rows}</table><form method="dialog"><button>Close</button></form></dialog>'
+    )
+
+
+def _named(words: str) -> str:
+    """A name for screen readers and for hovering."""
+    return f'aria-label="{words}" title="{words}"'

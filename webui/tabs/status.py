@@ -1,0 +1,181 @@
+"""The top line of the page, on every tab: what is loaded, with what, on which device, how fast, how full.
+
+It is asked for once a second by the page and sent only when it has changed. The sentences that explain a degraded or
+failed state are folded behind its dot.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gradio as gr
+import psutil
+
+from webui.context import AppContext
+from webui.pool import Job, JobState, PoolState, PoolStatus
+from webui.tabs.present import (
+    duration,
+    escape,
+    failure_html,
+    list_html,
+    number,
+    percent,
+    progress_html,
+    size,
+    speed,
+)
+
+TICK_SECONDS = 1.0
+
+Light = Literal["none", "loading", "ready", "degraded", "failed"]
+LIGHTS: dict[Light, str] = {
+    "none": "No model loaded",
+    "loading": "Loading",
+    "ready": "Ready",
+    "degraded": "Ready, with remarks",
+    "failed": "Loading failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One figure of the line: its name for screen readers and hovering, its value, a class for its look."""
+
+    name: str
+    value: str
+    kind: str = "figure"
+
+
+def build(context: AppContext) -> None:
+    """Draw the top line and keep it true."""
+    line = gr.HTML(top_line_html(context.pool.status, None), elem_id="status-line", apply_default_css=False)
+    sent = gr.State("")
+    timer = gr.Timer(TICK_SECONDS)
+
+    async def tick(last: str) -> tuple[Any, Any]:
+        now = top_line_html(context.pool.status, psutil.virtual_memory().available)
+        return (gr.skip(), gr.skip()) if now == last else (now, now)
+
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    timer.tick(tick, sent, [line, sent], **quiet)
+
+
+def light_of(status: PoolStatus) -> Light:
+    """The colour of the dot."""
+    if status.state is PoolState.LOADING:
+        return "loading"
+    if status.state is PoolState.READY:
+        return "degraded" if remarks(status) or status.failure else "ready"
+    return "failed" if status.state is PoolState.FAILED else "none"
+
+
+def remarks(status: PoolStatus) -> list[str]:
+    """What is different from what was asked: steps that were given up, and the engine's own remarks."""
+    of_the_engine = status.model.notes if status.model else ()
+    return list(dict.fromkeys([*status.notes, *of_the_engine]))
+
+
+def top_line_html(status: PoolStatus, available_bytes: int | None) -> str:
+    """The whole line for one state of the pool. `available_bytes` is the machine's free memory, if known."""
+    light = light_of(status)
+    dot = f'<span class="dot {light}" aria-hidden="true"></span><span class="state">{LIGHTS[light]}</span>'
+    why = _why_html(status)
+    lamp = f'<details class="why"><summary>{dot}</summary><div class="why-text">{why}</div></details>'
+    if not why:
+        lamp = f'<span class="lamp">{dot}</span>'
+    items = "".join(
+        f'<span class="{item.kind}" title="{escape(item.name)}" data-item="{escape(item.name)}">'
+        f'<span class="sr-only">{escape(item.name)}: </span>{escape(item.value)}</span>'
+        for item in [*model_items(status), *_figures(status, available_bytes)]
+    )
+    return f'<div class="status" role="status" aria-label="Model status" data-light="{light}">{lamp}{items}</div>'
+
+
+def model_items(status: PoolStatus) -> list[Item]:
+    """Model, backend and device in use."""
+    items = []
+    if status.facts is not None:
+        items.append(Item("Model", status.facts.name, "model"))
+    if status.loader:
+        items.append(Item("Backend", status.loader, "backend"))
+    if status.model is not None:
+        items.append(Item("Device in use", status.model.device, "device"))
+    return items
+
+
+def reply_html(status: PoolStatus, job: Job | None = None) -> str:
+    """The line under the message field: who answers, on what, how fast, how full the context is."""
+    items = model_items(status)
+    if job is not None:
+        items.append(Item("State", _state_words(job), "state"))
+        first, pace = job.first_token_seconds, job.tokens_per_second
+    else:
+        first, pace = status.first_token_seconds, status.tokens_per_second
+    if pace is not None:
+        items.append(Item("Speed", speed(pace)))
+    if first is not None:
+        items.append(Item("Time to first token", f"first token {duration(first)}"))
+    if status.model is not None:
+        used = job.used_tokens if job is not None and job.used_tokens is not None else status.used_tokens
+        items.append(Item("Context used", _context_words(used, status.model.context_size)))
+    cells = "".join(
+        f'<span class="{item.kind}" title="{escape(item.name)}" data-item="{escape(item.name)}">'
+        f"{escape(item.value)}</span>"
+        for item in items
+    )
+    return f'<div class="reply-status">{cells}</div>'
+
+
+def _figures(status: PoolStatus, available_bytes: int | None) -> list[Item]:
+    items = []
+    if status.tokens_per_second is not None:
+        items.append(Item("Speed", speed(status.tokens_per_second)))
+    if status.model is not None:
+        items.append(Item("Context used", _context_words(status.used_tokens, status.model.context_size)))
+    if status.memory_bytes is not None:
+        items.append(Item("Memory of the model", f"{size(_rounded(status.memory_bytes))} used"))
+    if available_bytes is not None:
+        items.append(Item("Memory free", f"{size(_rounded(available_bytes))} free"))
+    if status.running or status.queued:
+        waiting = f", {number(status.queued)} waiting" if status.queued else ""
+        items.append(Item("Replies being written", f"{number(status.running)} running{waiting}"))
+    return items
+
+
+def _why_html(status: PoolStatus) -> str:
+    parts = []
+    if status.state is PoolState.LOADING:
+        since = time.time() - status.started_at if status.started_at is not None else None
+        seconds = None if since is None else float(round(since))
+        parts.append(progress_html(status.step or "Starting", status.share, seconds))
+    if status.failure is not None:
+        parts.append(failure_html(status.failure, title="The last load failed"))
+    parts.append(list_html(remarks(status), tone="warning"))
+    return "".join(parts)
+
+
+def _context_words(used: int | None, total: int) -> str:
+    """`312 of 4,096 tokens (8 %)`; where nothing was asked yet, `4,096 tokens of context`."""
+    if not used:
+        return f"{number(total)} tokens of context"
+    return f"{number(used)} of {number(total)} tokens ({percent(used / total)})" if total else number(used)
+
+
+def _state_words(job: Job) -> str:
+    words = {
+        JobState.QUEUED: f"waiting, place {job.place}" if job.place else "waiting",
+        JobState.PROMPT: "reading the prompt",
+        JobState.GENERATING: "writing",
+        JobState.DONE: "done",
+        JobState.CANCELLED: "stopped",
+        JobState.FAILED: "failed",
+    }
+    return words[job.state]
+
+
+def _rounded(count: int) -> int:
+    """To 16 MiB, so that the line is not sent again for every page the system moves."""
+    step = 16 * 1024 * 1024
+    return max(step, round(count / step) * step)
