@@ -1,0 +1,106 @@
+"""The browser's common ground: the app as a process with the starter model, and pages that fail on their own errors.
+
+    def test_something(page, app): ...          a page of the running app, the model loaded
+    def test_two(new_page, app): ...            as many separate browsers as wanted
+
+A page fails its test when its console shows an error or when it asks any other host for anything. Expect with
+`playwright.sync_api.expect`, which tries again until its time is up; never sleep.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+
+from tests.app_process import AppProcess, running_app
+
+WAIT_MILLISECONDS = 30_000
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+NewPage = Callable[..., Page]
+
+
+def chromium_path() -> str | None:
+    """$GGUF_CHROMIUM, else an installed Chromium; None lets playwright look for the one it brings itself."""
+    named = os.environ.get("GGUF_CHROMIUM")
+    return named or next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="package")
+def app(tmp_path_factory: pytest.TempPathFactory, starter_model: Path) -> Iterator[AppProcess]:
+    """One app for all browser tests, its model loaded. Tests that break or reload it start their own."""
+    with running_app(tmp_path_factory.mktemp("browser-home"), [starter_model]) as process:
+        process.wait_for("ready")
+        yield process
+
+
+@pytest.fixture(scope="package")
+def playwright_driver() -> Iterator[Playwright]:
+    with sync_playwright() as driver:
+        expect.set_options(timeout=WAIT_MILLISECONDS)
+        yield driver
+
+
+@pytest.fixture(scope="package")
+def browser(playwright_driver: Playwright) -> Iterator[Browser]:
+    as_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    launched = playwright_driver.chromium.launch(
+        executable_path=chromium_path(), args=["--no-sandbox"] if as_root else []
+    )
+    yield launched
+    launched.close()
+
+
+@pytest.fixture
+def new_page(browser: Browser, app: AppProcess) -> Iterator[NewPage]:
+    """Opens the app in a browser of its own: `new_page()`, `new_page(color_scheme="dark")`, `new_page(url=other)`."""
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def open_page(*, url: str = "", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        contexts.append(context)
+        context.set_default_timeout(WAIT_MILLISECONDS)
+        page = context.new_page()
+        target = url or app.url
+        watch(page, target, problems)
+        page.goto(target)
+        expect(page.locator("#chat-message textarea")).to_be_editable()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not problems, "the page had problems:\n" + "\n".join(problems)
+
+
+@pytest.fixture
+def page(new_page: NewPage) -> Page:
+    return new_page()
+
+
+def watch(page: Page, home: str, problems: list[str]) -> None:
+    """Note errors of the page's scripts and console, and requests to any host but the app's."""
+    ours = urlsplit(home).netloc
+
+    def on_request(request: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != ours:
+            problems.append(f"asked another host: {request.url}")
+
+    page.on("request", on_request)
+    page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+    page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Choose a tab by its name: Model, Chat, Backend, Hardware, Diagnostics."""
+    page.get_by_role("tab", name=name, exact=True).click()
+    expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
