@@ -1,0 +1,30 @@
+"""docs/extensions.md: the hooks, from their own signatures and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+
+from webui import hooks
+from webui.paths import PROJECT_ROOT
+from webui.reference.tables import GENERATED
+
+SPEC_MARK = f"{hooks.PROJECT}_spec"
+"""The attribute that pluggy's marker leaves on a declared hook."""
+
+
+def declared() -> dict[str, inspect.Signature]:
+    """Name → signature of every hook, in the order they are declared."""
+    return {name: inspect.signature(item) for name, item in vars(hooks).items() if hasattr(item, SPEC_MARK)}
+
+
+def page() -> str:
+    """How to write an extension (extensions/README.md), then each hook."""
+    parts = [GENERATED, (PROJECT_ROOT / "extensions" / "README.md").read_text(encoding="utf-8"), "## Hooks\n"]
+    parts.append(inspect.cleandoc(hooks.__doc__ or "").split("\n", 1)[1].strip() + "\n")
+    for name, signature in declared().items():
+        parts.append(f"### {name}\n\n    {name}{signature}\n")
+        parts.append(inspect.cleandoc(getattr(hooks, name).__doc__) + "\n")
+    for record in (hooks.Tab, hooks.Panel):
+        parts.append(f"### {record.__name__}\n\n    {record.__name__}{inspect.signature(record)}\n")
+        parts.append(inspect.cleandoc(record.__doc__ or "") + "\n")
+    return "\n".join(parts)
