@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -27,20 +28,20 @@ def test_a_generated_file_is_true(name: str) -> None:
     assert true, f"{name} is not true any more: run python3 -m webui.reference"
 
 
-def test_writing_writes_what_differs_and_nothing_else(tmp_path) -> None:
+def test_writing_writes_what_differs_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(write(tmp_path)) == sorted(PAGES)
     (tmp_path / "settings.yaml").write_text("old")
     assert write(tmp_path) == ["settings.yaml"]
     assert write(tmp_path) == []
 
 
-def test_the_shipped_settings_change_nothing(tmp_path) -> None:
+def test_the_shipped_settings_change_nothing(tmp_path: Path) -> None:
     settings = Settings.load(Paths(home=tmp_path), environment={}, loaders=LOADERS)
     assert settings.problems == ()
     assert {settings.source(key) for key in settings.keys()} == {"built-in"}  # noqa: SIM118 (not a mapping)
 
 
-def test_every_key_in_settings_yaml_is_valid_once_it_is_uncommented(tmp_path) -> None:
+def test_every_key_in_settings_yaml_is_valid_once_it_is_uncommented(tmp_path: Path) -> None:
     text = re.sub(r"^( *)#(\w)", r"\1\2", PAGES["settings.yaml"], flags=re.MULTILINE)
     paths = Paths(home=tmp_path / "home", project_root=tmp_path)
     paths.project_settings.write_text(text)

@@ -20,11 +20,22 @@ def declared() -> dict[str, inspect.Signature]:
 def page() -> str:
     """How to write an extension (extensions/README.md), then each hook."""
     parts = [GENERATED, (PROJECT_ROOT / "extensions" / "README.md").read_text(encoding="utf-8"), "## Hooks\n"]
-    parts.append(inspect.cleandoc(hooks.__doc__ or "").split("\n", 1)[1].strip() + "\n")
+    # The rest of the module's docstring is the example that the README has shown already.
+    parts.append(inspect.cleandoc(hooks.__doc__ or "").rpartition("\n\n")[2].strip() + "\n")
     for name, signature in declared().items():
-        parts.append(f"### {name}\n\n    {name}{signature}\n")
+        parts.append(f"### {name}\n\n    {name}{_written(signature)}\n")
         parts.append(inspect.cleandoc(getattr(hooks, name).__doc__) + "\n")
     for record in (hooks.Tab, hooks.Panel):
-        parts.append(f"### {record.__name__}\n\n    {record.__name__}{inspect.signature(record)}\n")
+        parts.append(f"### {record.__name__}\n\n    {record.__name__}{_written(inspect.signature(record))}\n")
         parts.append(inspect.cleandoc(record.__doc__ or "") + "\n")
     return "\n".join(parts)
+
+
+def _written(signature: inspect.Signature) -> str:
+    """The signature as it stands in the code; `str` would put its annotations, which are texts, in quotes."""
+    arguments = []
+    for name, parameter in signature.parameters.items():
+        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+        arguments.append(f"{name}: {parameter.annotation}{default}")
+    returns = signature.return_annotation
+    return f"({', '.join(arguments)})" + (f" -> {returns}" if returns not in (None, signature.empty) else "")
