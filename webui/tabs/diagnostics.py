@@ -1,0 +1,107 @@
+"""The Diagnostics tab: health, live log, workers and the last failures, newest first.
+
+It is fed only while it is looked at, and a tick that finds nothing new sends nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from webui.context import AppContext
+from webui.diagnostics.log import LogLine
+from webui.pool import Failure, WorkerFacts
+from webui.tabs.present import (
+    clock,
+    duration,
+    empty_html,
+    escape,
+    failure_html,
+    log_html,
+    size,
+)
+from webui.tabs.visible import ticking, when_opened
+
+LEVELS = {"Debug": logging.DEBUG, "Info": logging.INFO, "Warning": logging.WARNING, "Error": logging.ERROR}
+SHOWN_LINES = 400
+SECONDS_BETWEEN_TICKS = 1.5
+FAILURES_SHOWN = 20
+
+
+def build(context: AppContext) -> None:
+    """Draw the tab where the caller stands."""
+    with gr.Row(elem_classes="columns"):
+        with gr.Column(min_width=300):
+            gr.HTML("<h2>Workers</h2>")
+            workers = gr.HTML(workers_html([], time.time()), elem_id="diagnostics-workers")
+        with gr.Column(min_width=300):
+            gr.HTML("<h2>Last failures</h2>")
+            failures = gr.HTML(failures_html([]), elem_id="diagnostics-failures")
+    with gr.Row(elem_classes="tab-head"):
+        gr.HTML("<h2>Log</h2>")
+        level = gr.Dropdown(
+            list(LEVELS), value="Info", label="From level", elem_id="diagnostics-level", min_width=120, scale=0
+        )
+        search = gr.Textbox(
+            label="Search", placeholder="words in the line", elem_id="diagnostics-search", min_width=160
+        )
+    log = gr.HTML(log_html([]), elem_id="diagnostics-log", autoscroll=True, max_height=420)
+    seen = gr.State("")
+    timer = ticking(SECONDS_BETWEEN_TICKS, "Diagnostics")
+    outputs = [workers, failures, log, seen]
+
+    async def refresh(before: str, wanted_level: str, wanted_words: str) -> Any:
+        shown = (
+            workers_html(context.pool.workers(), time.time()),
+            failures_html(context.pool.failures()),
+            log_lines_html(context.log.lines(LEVELS.get(wanted_level, logging.INFO), wanted_words)),
+        )
+        now = hashlib.blake2b("\0".join(shown).encode(), digest_size=16).hexdigest()
+        return [gr.skip()] * len(outputs) if now == before else [*shown, now]
+
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    inputs = [seen, level, search]
+    timer.tick(refresh, inputs, outputs, **quiet)
+    gr.on([level.change, search.input], refresh, inputs, outputs, trigger_mode="always_last", **quiet)
+    when_opened(refresh, outputs, inputs)
+
+
+def workers_html(workers: Sequence[WorkerFacts], now: float) -> str:
+    """One row for each living worker process."""
+    if not workers:
+        return empty_html("No worker is running: no model is loaded.")
+    rows = "".join(
+        f"<tr><td>{worker.pid}</td><td>{escape(worker.loader)}</td><td>{escape(worker.model)}</td>"
+        f"<td>{escape(worker.state)}</td><td>{size(worker.memory_bytes)}</td>"
+        f"<td>{duration(round(max(0.0, now - worker.since), -1))}</td></tr>"
+        for worker in workers
+    )
+    head = "".join(f"<th>{name}</th>" for name in ("Process", "Loader", "Model", "State", "Memory", "Running for"))
+    return (
+        f'<div class="scroll"><table class="workers"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def failures_html(failures: Sequence[Failure]) -> str:
+    """The last failures, newest first, each with its evidence."""
+    if not failures:
+        return empty_html("Nothing has failed since the start.")
+    newest = sorted(failures, key=lambda failure: failure.at, reverse=True)[:FAILURES_SHOWN]
+    return "".join(
+        failure_html(failure.error, title=" · ".join(filter(None, (clock(failure.at), failure.loader, failure.model))))
+        for failure in newest
+    )
+
+
+def log_lines_html(lines: Sequence[LogLine]) -> str:
+    """The last lines of the log: time, level, room and text."""
+    shown = [
+        f"{clock(line.at)}  {logging.getLevelName(line.level):<7}  {line.room.removeprefix('webui.')}: {line.text}"
+        for line in lines[-SHOWN_LINES:]
+    ]
+    return log_html(shown, empty="No line matches.")

@@ -1,0 +1,49 @@
+"""Work that only happens while a tab is looked at: filling it when it is opened, and ticking while it stays open.
+
+Gradio keeps the timer of a tab running after the tab is left, and fires no event on the tab that is left. The timer is
+therefore switched by a line of script that runs on every change of tabs and looks which one is selected.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.context import Context
+
+
+def enclosing_tab() -> gr.Tab | None:
+    """The tab the caller draws in; None where a part is drawn on its own."""
+    block = Context.block
+    while block is not None and not isinstance(block, gr.Tab):
+        block = block.parent
+    return block
+
+
+def when_opened(
+    show: Callable[..., Any], outputs: Component | Sequence[Component], inputs: Sequence[Component] | None = None
+) -> None:
+    """Call `show` each time the enclosing tab is opened (or the page, where there is no tab)."""
+    tab = enclosing_tab()
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    if tab is not None:
+        tab.select(show, inputs, outputs, **quiet)
+    elif Context.root_block is not None:
+        Context.root_block.load(show, inputs, outputs, **quiet)
+
+
+def ticking(seconds: float, label: str) -> gr.Timer:
+    """A timer that runs while the enclosing tab, whose label is `label`, is the selected one."""
+    timer = gr.Timer(seconds)
+    tab = enclosing_tab()
+    if tab is not None and isinstance(tab.parent, gr.Tabs):
+        script = (
+            "async () => { await new Promise((done) => setTimeout(done, 50)); "
+            "const tab = document.querySelector('[role=tab][aria-selected=true]'); "
+            f"return {{__type__: 'update', active: tab?.textContent.trim() === {json.dumps(label)}}}; }}"
+        )
+        tab.parent.change(None, None, timer, js=script, queue=False, show_progress="hidden", api_visibility="private")
+    return timer
