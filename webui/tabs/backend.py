@@ -20,7 +20,7 @@ from webui.tabs.backend_card import card_html, installation_html, moved
 from webui.tabs.backend_install import Installations
 from webui.tabs.controls import build_control
 from webui.tabs.present import escape, failure_html
-from webui.tabs.visible import enclosing_tab, ticking
+from webui.tabs.visible import ticking, when_opened
 
 SECONDS_BETWEEN_TICKS = 1.0
 SETTINGS = ("backends.preferred_backend", "backends.gpu_enabled", "backends.fallback_enabled")
@@ -31,24 +31,25 @@ def build(context: AppContext) -> None:
     installations = Installations(partial(backends.install, loaders=context.loaders))
     revision = gr.State(0)  # counts up whenever the cards have to be drawn anew
     gr.HTML("<h2>Backends, in the order they are tried</h2>")
-    message = gr.HTML(elem_id="backend-message")
+    message = gr.HTML(elem_id="backend-message", elem_classes="may-be-empty")
     _cards(context, installations, revision, message)
     _follow(installations, revision)
     _settings(context, message)
 
 
 def _cards(context: AppContext, installations: Installations, revision: gr.State, message: gr.HTML) -> None:
-    tab = enclosing_tab()
-    triggers = [revision.change] if tab is None else [revision.change, tab.select]
+    machine = gr.State(None)
 
-    async def draw(_: int) -> None:
-        order = context.settings.backends.order
-        hardware = await context.hardware()
+    async def opened(drawn: int) -> tuple[HardwareFacts, int]:
+        return await context.hardware(), drawn + 1
+
+    def draw(_: int, hardware: HardwareFacts | None) -> None:
+        order = [name for name in context.settings.backends.order if name in context.loaders]
         for place, name in enumerate(order, start=1):
-            if name in context.loaders:
-                _card(context, installations, revision, message, name, place, len(order), hardware)
+            _card(context, installations, revision, message, name, place, len(order), hardware)
 
-    gr.render(inputs=[revision], triggers=triggers, show_progress="hidden", queue=False)(draw)
+    when_opened(opened, [machine, revision], [revision])
+    gr.render(inputs=[revision, machine], triggers=[revision.change], show_progress="hidden", queue=False)(draw)
 
 
 def _card(
@@ -59,11 +60,11 @@ def _card(
     name: str,
     place: int,
     places: int,
-    hardware: HardwareFacts,
+    hardware: HardwareFacts | None,
 ) -> None:
     state = backends.check(name, context.loaders, hardware=hardware)
     enabled = context.settings.backends.enabled(name)
-    with gr.Group(elem_id=f"backend-card-{name}", elem_classes="card"):
+    with gr.Group(elem_id=f"backend-card-{name}", elem_classes="backend-card"):
         gr.HTML(card_html(place, context.loaders[name], state, enabled=enabled))
         with gr.Row(elem_classes="card-actions"):
             switch = gr.Checkbox(enabled, label="Enabled", elem_id=f"backend-enabled-{name}", interactive=True)
@@ -113,7 +114,7 @@ async def _install(installations: Installations, name: str) -> str:
 
 def _follow(installations: Installations, revision: gr.State) -> None:
     """Show the log while it grows, to every page that looks, and draw the cards anew at the end."""
-    log = gr.HTML(elem_id="backend-log", autoscroll=True)
+    log = gr.HTML(elem_id="backend-log", elem_classes="may-be-empty", autoscroll=True)
     cancel = gr.Button("Cancel the installation", size="sm", visible=False, elem_id="backend-cancel")
     cancel.click(installations.cancel, None, None, concurrency_limit=None, api_visibility="private")
     seen = gr.State((0, False))
@@ -139,7 +140,7 @@ def _follow(installations: Installations, revision: gr.State) -> None:
 def _settings(context: AppContext, message: gr.HTML) -> None:
     """Which backend is taken and whether the GPU is used, each with the source of its value."""
     gr.HTML("<h2>Choice</h2>")
-    sources = gr.HTML(_sources_html(context), elem_id="backend-sources")
+    drawn: list[tuple[str, Any]] = []
     with gr.Row():
         for key in SETTINGS:
             declared = context.settings.declaration(key)
@@ -156,18 +157,26 @@ def _settings(context: AppContext, message: gr.HTML) -> None:
             else:
                 control = build_control(declared.spec, prefix="backend-setting", value=value)
 
-            def change(new: Any, key: str = key) -> tuple[str, str]:
-                return _save(context, {key: new}), _sources_html(context)
+            drawn.append((key, control))
+    sources = gr.HTML(_sources_html(context), elem_id="backend-sources")
+    for key, control in drawn:
 
-            control.input(change, control, [message, sources], show_progress="hidden", api_visibility="private")
+        def change(new: Any, key: str = key) -> tuple[str, str]:
+            return _save(context, {key: new}), _sources_html(context)
+
+        control.input(change, control, [message, sources], show_progress="hidden", api_visibility="private")
 
 
 def _sources_html(context: AppContext) -> str:
-    """Where each value comes from, and that a stronger source hides what is saved here."""
+    """Where each value comes from: what is saved here gives way to the environment and the command line."""
+    settings = context.settings
     items = "".join(
-        f"<li>{escape(context.settings.declaration(key).spec.control.label)}: "
-        f'<strong>{escape(context.settings.value(key))}</strong> <span class="source">from '
-        f"{escape(context.settings.source(key))}</span></li>"
+        f"<li>{escape(settings.declaration(key).spec.control.label)}: {escape(_shown(settings.value(key)))} "
+        f'<span class="source">({escape(settings.source(key))})</span></li>'
         for key in SETTINGS
     )
     return f'<ul class="sources">{items}</ul>'
+
+
+def _shown(value: Any) -> str:
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)

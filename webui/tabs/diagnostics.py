@@ -35,21 +35,16 @@ FAILURES_SHOWN = 20
 
 def build(context: AppContext) -> None:
     """Draw the tab where the caller stands."""
-    with gr.Row(elem_classes="columns"):
-        with gr.Column(min_width=300):
-            gr.HTML("<h2>Workers</h2>")
-            workers = gr.HTML(workers_html([], time.time()), elem_id="diagnostics-workers")
-        with gr.Column(min_width=300):
-            gr.HTML("<h2>Last failures</h2>")
-            failures = gr.HTML(failures_html([]), elem_id="diagnostics-failures")
-    with gr.Row(elem_classes="tab-head"):
-        gr.HTML("<h2>Log</h2>")
+    gr.HTML("<h2>Workers</h2>")
+    workers = gr.HTML(workers_html([], time.time()), elem_id="diagnostics-workers")
+    gr.HTML("<h2>Last failures</h2>")
+    failures = gr.HTML(failures_html([]), elem_id="diagnostics-failures")
+    gr.HTML("<h2>Log</h2>")
+    with gr.Row():
         level = gr.Dropdown(
             list(LEVELS), value="Info", label="From level", elem_id="diagnostics-level", min_width=120, scale=0
         )
-        search = gr.Textbox(
-            label="Search", placeholder="words in the line", elem_id="diagnostics-search", min_width=160
-        )
+        search = gr.Textbox(label="Search", placeholder="part of a line", elem_id="diagnostics-search", min_width=160)
     log = gr.HTML(log_html([]), elem_id="diagnostics-log", autoscroll=True, max_height=420)
     seen = gr.State("")
     timer = ticking(SECONDS_BETWEEN_TICKS, "Diagnostics")

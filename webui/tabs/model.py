@@ -89,8 +89,8 @@ class ModelTab:
             self.load = gr.Button("Load", variant="primary", interactive=False, elem_id="model-load")
             self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="model-cancel")
             self.unload = gr.Button("Unload", visible=False, elem_id="model-unload")
-        self.message = gr.HTML(elem_id="model-message")
-        self.status = gr.HTML(elem_id="model-status")
+        self.message = gr.HTML(elem_id="model-message", elem_classes="may-be-empty")
+        self.status = gr.HTML(elem_id="model-status", elem_classes="may-be-empty")
         with gr.Accordion("Why this loader, and why not another", open=True, elem_id="model-reasons"):
             self.reasons = gr.HTML(elem_id="model-loaders")
         # Lives on the page so that showing the right controls needs no round trip; see LoaderControls.
@@ -118,7 +118,7 @@ class ModelTab:
         return [*fixed, *self._pool_outputs(), self.save, self.forget, *self.controls.components]
 
     async def _row_chosen(self, search: str, event: gr.EventData) -> dict[Any, Any]:
-        return await self._show(await choose_listed(self.context, str(getattr(event, "path", ""))), search)
+        return await self._show(await choose_listed(self.context, str(getattr(event, "model", ""))), search)
 
     async def _path_given(self, path: str, search: str) -> dict[Any, Any]:
         return await self._show(await choose_path(self.context, path), search)

@@ -18,10 +18,10 @@ element.addEventListener('click', (event) => {
   const row = event.target.closest('[data-path]');
   if (!row) return;
   element.querySelectorAll('[data-path]').forEach((other) => other.setAttribute('aria-pressed', String(other === row)));
-  trigger('select', {path: row.dataset.path});
+  trigger('select', {model: row.dataset.path});
 });
 """
-"""Runs in the browser: marks the row at once and reports its path."""
+"""Runs in the browser: marks the row at once and reports its path; not as `path`, which Gradio takes for a file."""
 
 
 def entry_at(entries: Sequence[Entry], path: str) -> Entry | None:

@@ -50,16 +50,11 @@ def chosen_html(facts: ModelFacts | None, error: AppError | None) -> str:
     )
 
 
-def best_of(candidates: Sequence[Candidate]) -> str:
-    """The loader that "auto" stands for; empty where none is suitable."""
-    return next((candidate.loader for candidate in candidates if candidate.suitable), "")
-
-
 def candidates_html(candidates: Sequence[Candidate], loaders: Mapping[str, LoaderSpec]) -> str:
     """Every loader with its verdict: first the one auto takes and why, then each other one and why not."""
     if not candidates:
         return ""
-    best = best_of(candidates)
+    best = next((candidate.loader for candidate in candidates if candidate.suitable), "")
     rows = "".join(_candidate(candidate, loaders, first=candidate.loader == best) for candidate in candidates)
     none = "" if best else '<p class="sentences problem">No loader can run this file here; the reasons are below.</p>'
     return f'{none}<ul class="candidates">{rows}</ul>'
@@ -68,7 +63,7 @@ def candidates_html(candidates: Sequence[Candidate], loaders: Mapping[str, Loade
 def _candidate(candidate: Candidate, loaders: Mapping[str, LoaderSpec], *, first: bool) -> str:
     spec = loaders.get(candidate.loader)
     title = spec.title if spec is not None else candidate.loader
-    reason = f"{candidate.reason}; {candidate.preference}" if candidate.preference else candidate.reason
+    reason = "; ".join(filter(None, (candidate.reason.rstrip("."), candidate.chosen_because)))
     mark = '<span class="badge">auto</span>' if first else ""
     return (
         f'<li class="{"suitable" if candidate.suitable else "impossible"}" data-loader="{escape(candidate.loader)}">'
