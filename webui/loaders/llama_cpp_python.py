@@ -71,7 +71,7 @@ class LlamaCppPythonParameters(Parameters):
             "edited is then read again from the edit on, not from its beginning.",
             section="Context",
         ),
-    ] = True
+    ] = False
     threads_batch: ThreadsBatch = 0
     batch_size: BatchSize = 2048
     micro_batch_size: MicroBatchSize = 512

@@ -154,6 +154,7 @@ def _prepare_environment() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["TQDM_DISABLE"] = "1"  # its bars would fill the log that is kept as evidence
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

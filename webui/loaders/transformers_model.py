@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,7 +45,7 @@ def open_model(facts: ModelFacts, wanted: TransformersParameters) -> OpenModel:
     """Load everything `wanted` names. Raises our errors for what it can name; transformers' own ones pass through."""
     notes: list[str] = []
     place = _source(facts)
-    with _one_gguf_reader():
+    with _quick_gguf() if facts.format is ModelFormat.GGUF else nullcontext():
         tokenizer = AutoTokenizer.from_pretrained(
             **place, local_files_only=True, trust_remote_code=wanted.trust_remote_code
         )
@@ -235,16 +235,17 @@ def _name(device: str) -> str:
 
 
 @contextmanager
-def _one_gguf_reader() -> Iterator[None]:
-    """Parse a GGUF header once instead of once for each of tokenizer, configuration and weights.
+def _quick_gguf() -> Iterator[None]:
+    """Let transformers do its slow steps with a GGUF once each, while the block lasts.
 
-    The parse takes seconds for a large vocabulary, and transformers repeats it four to six times.
+    It parses the header anew for tokenizer, configuration and weights, which takes seconds for a large vocabulary, and
+    builds the table of tensor names anew for each of a model's modules.
     """
     import gguf
 
-    original = gguf.GGUFReader
-    gguf.GGUFReader = cache(original)
+    reader, name_map = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader, gguf.get_tensor_name_map = cache(reader), cache(name_map)
     try:
         yield
     finally:
-        gguf.GGUFReader = original
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, name_map
