@@ -1,0 +1,31 @@
+"""`GET /health`: what the server is doing. Reads one snapshot and waits for nothing, so it answers whatever happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+
+from webui import __version__
+from webui.models.inspect import model_id
+
+if TYPE_CHECKING:
+    from webui.context import AppContext
+
+
+def routes(context: AppContext) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/health")
+    async def health() -> dict[str, Any]:
+        status = context.pool.status
+        return {
+            "state": status.state.value,
+            "model": model_id(status.facts) if status.facts else None,
+            "loader": status.loader,
+            "device": status.model.device if status.model else None,
+            "queue": {"running": status.running, "queued": status.queued},
+            "version": __version__,
+        }
+
+    return router
