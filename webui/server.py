@@ -18,7 +18,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import AsyncGenerator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -153,15 +153,15 @@ def serve(context: AppContext) -> None:
             timeout_keep_alive=65,
         )
         with _signals_end_quietly():
-            _Server(config, context).run(sockets=[listener])
+            _Server(config, context, app.state.hosts).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """uvicorn, with a word when it is up and replies brought in before connections are cut."""
 
-    def __init__(self, config: uvicorn.Config, context: AppContext) -> None:
+    def __init__(self, config: uvicorn.Config, context: AppContext, hosts: KnownHosts) -> None:
         super().__init__(config)
-        self._context = context
+        self._context, self._hosts = context, hosts
         self._sharing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -175,7 +175,7 @@ class _Server(uvicorn.Server):
         if settings.open_browser:
             await asyncio.to_thread(webbrowser.open, url)
         if settings.share:
-            self._sharing = asyncio.create_task(share(self.config.loaded_app, port, self.config.app.state.hosts))
+            self._sharing = asyncio.create_task(share(port, self._hosts))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._sharing is not None:
@@ -194,8 +194,10 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
     listener = socket.socket(family, kind, protocol)
     # Elsewhere a port that was closed a moment ago is blocked; on Windows the option would let two programs share it.
-    option = socket.SO_REUSEADDR if sys.platform != "win32" else socket.SO_EXCLUSIVEADDRUSE
-    listener.setsockopt(socket.SOL_SOCKET, option, 1)
+    if sys.platform == "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
     except OSError as error:
@@ -205,7 +207,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def _cannot_bind(host: str, port: int, error: OSError) -> InvalidSetting:
-    if error.errno in (errno.EADDRINUSE, errno.WSAEADDRINUSE if sys.platform == "win32" else errno.EADDRINUSE):
+    if error.errno == errno.EADDRINUSE:
         free = _next_free(host, port)
         hint = f"Use --port {free}." if free else "Use --port 0, which takes any free one."
         return InvalidSetting(f"Port {port} is in use, perhaps by this app already.", hint=hint)
@@ -218,19 +220,11 @@ def _cannot_bind(host: str, port: int, error: OSError) -> InvalidSetting:
 
 def _next_free(host: str, port: int) -> int | None:
     for candidate in range(port + 1, min(port + 100, 65_536)):
-        try:
-            bind_quietly(host, candidate)
-        except OSError:
-            continue
-        return candidate
+        family, kind, protocol, _, address = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe, contextlib.suppress(OSError):
+            probe.bind(address)
+            return candidate
     return None
-
-
-def bind_quietly(host: str, port: int) -> None:
-    """Raises `OSError` when the port is not free."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.bind(address)
 
 
 def _reachable(host: str) -> str:
@@ -252,7 +246,7 @@ def _signals_end_quietly() -> Iterator[None]:
             signal.signal(getattr(signal, name), handler)
 
 
-async def share(app: Any, port: int, hosts: KnownHosts) -> None:
+async def share(port: int, hosts: KnownHosts) -> None:
     """Ask for a public address and say it; where that fails, say why and go on without."""
     from gradio.networking import setup_tunnel
 
