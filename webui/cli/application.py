@@ -1,0 +1,33 @@
+"""The commands put together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from webui.cli import models, run, serve
+from webui.cli.ending import FAILED, INTERRUPTED, command
+
+application = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+application.callback(invoke_without_command=True)(serve.start)
+application.command()(command(run.run))
+application.command()(command(models.models))
+application.command()(command(models.inspect))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command, that of `sys.argv` by default; returns the exit status."""
+    try:
+        application(args=list(sys.argv[1:] if argv is None else argv), prog_name="python3 app.py")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0

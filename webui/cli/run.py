@@ -1,0 +1,152 @@
+"""`run FILE PROMPT`: one reply on the terminal, through the same pool and jobs as the page's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from webui.cli import columns
+from webui.cli.assignments import known_loader, read_assignments, sort_out
+from webui.cli.ending import INTERRUPTED, WrongUsage
+from webui.cli.session import in_app
+from webui.setup.terminal import TerminalProgress
+
+if TYPE_CHECKING:
+    from webui.context import AppContext
+    from webui.loaders.shared import SamplingParameters
+    from webui.pool.jobs import Job
+
+OWNER = "command line"
+
+
+def run(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A model file or folder, or the name of a listed model.")],
+    prompt: Annotated[str | None, typer.Argument(help="What to say; standard input where it is left out or -.")] = None,
+    loader: Annotated[str | None, typer.Option(help="Backend to load the model with.  [default: auto]")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the loader or of sampling; may be repeated."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Sampling preset to start from.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print text, counts and times as JSON at the end.")] = False,
+) -> int:
+    """Load a model, answer one prompt, and end."""
+    text = _prompt(prompt)
+    assigned = read_assignments(set_ or ())
+
+    async def work(context: AppContext) -> int:
+        chosen = known_loader(loader, context.loaders)
+        sampling_values, loader_values = sort_out(assigned, context.loaders, chosen)
+        base = context.presets.get(preset or context.settings.chat.default_preset)
+        await load(context, file, chosen or loader, loader_values)
+        return await answer(context, text, base.model_copy(update=sampling_values), as_json=json)
+
+    return in_app(work)
+
+
+def _prompt(given: str | None) -> str:
+    if given is not None and given != "-":
+        text = given
+    elif sys.stdin.isatty():
+        raise WrongUsage("There is no prompt.", hint='For example: python3 app.py run FILE "Tell me a story."')
+    else:
+        text = sys.stdin.read()
+    if not text.strip():
+        raise WrongUsage("The prompt is empty.")
+    return text
+
+
+async def load(context: AppContext, model: str, loader: str | None, values: dict[str, Any]) -> None:
+    """Load with progress on a terminal. `values` go over those saved for this model and loader."""
+    facts = await asyncio.to_thread(context.catalogue.find, model)
+    saved = context.model_settings.get(facts.path)
+    kept = saved.get("parameters", {}) if loader in (None, "auto", saved.get("loader")) else {}
+    progress = asyncio.create_task(_show_progress(context, facts.name)) if sys.stderr.isatty() else None
+    try:
+        await context.load_model(facts, loader, {**kept, **values})
+    finally:
+        if progress is not None:
+            progress.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await progress
+
+
+async def _show_progress(context: AppContext, name: str) -> None:
+    terminal = TerminalProgress(name)
+    try:
+        async for status in context.pool.watch():
+            if status.step:
+                terminal(status.step, status.share)
+    finally:
+        terminal.stop()
+
+
+async def answer(context: AppContext, prompt: str, sampling: SamplingParameters, *, as_json: bool) -> int:
+    """Say the prompt to the loaded model; returns the exit status. The text so far stays when it is cancelled."""
+    system = context.settings.chat.system_prompt
+    turns = [{"role": "system", "content": system}] if system.strip() else []
+    prepared = await context.chats.prompter.prepare([*turns, {"role": "user", "content": prompt}], sampling)
+    job = context.pool.submit(prepared.request, owner=OWNER)
+    try:
+        if as_json:
+            await job.wait()
+        else:
+            await _stream(job, prepared.opening)
+    except BaseException:
+        job.cancel()
+        raise
+    if job.error is not None:
+        raise job.error
+    if as_json:
+        columns.write_json(report(context, job, context.extensions.change_reply(prepared.opening + job.text)))
+    else:
+        sys.stderr.write(_summary(context, job) + "\n")
+    return 0 if job.finished is not None and job.finished.reason != "cancelled" else INTERRUPTED
+
+
+async def _stream(job: Job, opening: str) -> None:
+    sys.stdout.write(opening)
+    try:
+        async for piece in job.pieces():
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    finally:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def report(context: AppContext, job: Job, text: str) -> dict[str, Any]:
+    """The JSON of `run`. Seconds, tokens per second, bytes; prompt speed counts only what was not in the cache."""
+    status, finished = context.pool.status, job.finished
+    prompt_speed = None
+    if finished is not None and finished.prompt_seconds > 0:
+        prompt_speed = (finished.prompt_tokens - finished.cached_tokens) / finished.prompt_seconds
+    return {
+        "model": status.facts.name if status.facts else None,
+        "loader": status.loader,
+        "device": status.model.device if status.model else None,
+        "load_seconds": status.load_seconds,
+        "prompt_tokens": finished.prompt_tokens if finished else None,
+        "completion_tokens": finished.completion_tokens if finished else job.tokens,
+        "first_token_seconds": job.first_token_seconds,
+        "prompt_tokens_per_second": prompt_speed,
+        "tokens_per_second": job.tokens_per_second,
+        "finish_reason": finished.reason if finished else None,
+        "text": text,
+        "peak_memory_bytes": context.pool.peak_memory_bytes(),
+        "notes": [*status.notes, *(status.model.notes if status.model else ())],
+    }
+
+
+def _summary(context: AppContext, job: Job) -> str:
+    status = context.pool.status
+    device = status.model.device if status.model else columns.UNKNOWN
+    return (
+        f"[{status.loader} · {device} · loaded in {columns.seconds(status.load_seconds)} · "
+        f"first token after {columns.seconds(job.first_token_seconds)} · {job.tokens} tokens, "
+        f"{columns.rate(job.tokens_per_second)} per second]"
+    )

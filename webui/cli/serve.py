@@ -1,0 +1,104 @@
+"""Without a command: start the page and the API."""
+
+from __future__ import annotations
+
+import ipaddress
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from webui.cli.ending import WrongUsage, status_of
+from webui.cli.session import read_settings
+
+if TYPE_CHECKING:
+    from webui.settings import ServerSettings
+
+
+def start(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to listen on.  [default: 7860]")] = None,
+    share: Annotated[bool | None, typer.Option("--share", help="Ask Gradio for a public address.")] = None,
+    auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", help="Login for the page.")] = None,
+    api_key: Annotated[str | None, typer.Option(metavar="KEY", help="Key that clients of the API must send.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model to load at start, by name or path.")] = None,
+    loader: Annotated[str | None, typer.Option(help="Backend to load models with.  [default: auto]")] = None,
+    models_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that holds the models.")] = None,
+    no_setup: Annotated[bool, typer.Option("--no-setup", help="Use this Python as it is; install nothing.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """GGUF Loader WebUI: run language models on this machine.
+
+    Without a command, starts the page on http://127.0.0.1:7860. Settings given here hold for this start only; they are
+    listed in settings.yaml.
+    """
+    if version:
+        typer.echo(_version())
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        return
+    given = {
+        "server.host": host,
+        "server.port": port,
+        "server.share": share,
+        "server.auth": auth,
+        "server.api_key": api_key,
+        "models.default_model": _lasting(model),
+        "backends.preferred_backend": loader,
+        "models.directory": models_dir,
+    }
+    raise typer.Exit(status_of(lambda: _serve({key: value for key, value in given.items() if value is not None})))
+
+
+def _serve(command_line: dict[str, Any]) -> None:
+    paths, settings = read_settings(command_line)
+    refuse_open_door(settings.server)
+    # Imported late: gradio takes longer than everything before it.
+    from webui.context import AppContext
+    from webui.server import serve
+
+    serve(AppContext.create(paths, settings))
+
+
+def refuse_open_door(server: ServerSettings) -> None:
+    """Raise `WrongUsage` where others could reach the page or the API and nothing would ask who they are."""
+    if not server.share and is_loopback(server.host):
+        return
+    missing = [name for name, value in (("--auth", server.auth), ("--api-key", server.api_key)) if not value]
+    if missing:
+        door = "--share puts the page on the internet" if server.share else f"{server.host} is open to other machines"
+        raise WrongUsage(
+            f"{door}, which needs {' and '.join(missing)}, so that strangers stay out.",
+            hint="Add --auth USER:PASSWORD and --api-key KEY, or stay on 127.0.0.1.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`. A name other than localhost may be anywhere and is not trusted."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _lasting(model: str | None) -> str | None:
+    """A path that still holds when the server has changed its working folder; a name stays a name."""
+    if model is not None and Path(model).exists():
+        return str(Path(model).absolute())
+    return model
+
+
+def _version() -> str:
+    from webui.paths import PROJECT_ROOT
+
+    try:
+        return metadata.version("gguf-loader-webui")
+    except metadata.PackageNotFoundError:  # started from a checkout, as most are
+        import tomllib
+
+        project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        return str(project["project"]["version"])
