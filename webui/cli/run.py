@@ -26,12 +26,14 @@ OWNER = "command line"
 def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A model file or folder, or the name of a listed model.")],
     prompt: Annotated[str | None, typer.Argument(help="What to say; standard input where it is left out or -.")] = None,
-    loader: Annotated[str | None, typer.Option(help="Backend to load the model with.  [default: auto]")] = None,
+    loader: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Backend to load the model with.  [default: auto]")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the loader or of sampling; may be repeated."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Sampling preset to start from.")] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Sampling preset to start from.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print text, counts and times as JSON at the end.")] = False,
 ) -> int:
     """Load a model, answer one prompt, and end."""

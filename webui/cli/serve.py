@@ -18,13 +18,19 @@ if TYPE_CHECKING:
 
 def start(
     context: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to listen on.  [default: 7860]")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", min=0, max=65_535, help="Port to listen on.  [default: 7860]")
+    ] = None,
     share: Annotated[bool | None, typer.Option("--share", help="Ask Gradio for a public address.")] = None,
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", help="Login for the page.")] = None,
     api_key: Annotated[str | None, typer.Option(metavar="KEY", help="Key that clients of the API must send.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model to load at start, by name or path.")] = None,
-    loader: Annotated[str | None, typer.Option(help="Backend to load models with.  [default: auto]")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model to load at start, by name or path.")] = None,
+    loader: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Backend to load models with.  [default: auto]")
+    ] = None,
     models_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that holds the models.")] = None,
     no_setup: Annotated[bool, typer.Option("--no-setup", help="Use this Python as it is; install nothing.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -1,0 +1,37 @@
+"""`setup`, `doctor` and `test`: installing backends, checking health, and running the test suite."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from webui.cli.session import all_loaders, read_settings
+
+
+def setup(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Backends to install, or all.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only report; change nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
+) -> int:
+    """Install or repair backends; without names, report the state of all."""
+    from webui.setup.commands import run_setup
+
+    loaders, _ = all_loaders(*read_settings())
+    return run_setup(names or (), loaders, only_check=check, as_json=json)
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False) -> int:
+    """Check the installation, the machine and the models, and say how to mend what is wrong."""
+    from webui.diagnostics.commands import run_doctor
+
+    paths, settings = read_settings()
+    loaders, _ = all_loaders(paths, settings)
+    return run_doctor(paths, loaders, as_json=json)
+
+
+def test(context: typer.Context) -> int:
+    """Install what the test suite needs, a browser included, and run it; arguments go to pytest."""
+    from webui.setup.test_command import run_tests
+
+    return run_tests(context.args)
