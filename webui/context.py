@@ -126,10 +126,10 @@ class AppContext:
         try:
             entries = await asyncio.to_thread(self.catalogue.entries)
             models = [entry for entry in entries if isinstance(entry, ModelFacts)]
-            if name:
-                await self.load_model(name)
-            elif models:
-                await self.load_model(models[0])
+            # Without a choice of the user's: the smallest, which is the starter model as long as it is there.
+            first = name or min(models, key=lambda facts: facts.file_bytes, default=None)
+            if first is not None:
+                await self.load_model(first)
         except AppError as error:
             # Shown on the page from the pool's status; errors before the pool was asked are kept here.
             log.error("The first model was not loaded: %s", error.message)
