@@ -30,7 +30,7 @@ def build(context: AppContext) -> None:
     """Draw the tab where the caller stands."""
     installations = Installations(partial(backends.install, loaders=context.loaders))
     revision = gr.State(0)  # counts up whenever the cards have to be drawn anew
-    gr.HTML("<h2>Backends, in the order they are tried</h2>")
+    gr.HTML("<h2 class='part'>Backends, in the order they are tried</h2>")
     message = gr.HTML(elem_id="backend-message", elem_classes="may-be-empty")
     _cards(context, installations, revision, message)
     _follow(installations, revision)
@@ -139,7 +139,7 @@ def _follow(installations: Installations, revision: gr.State) -> None:
 
 def _settings(context: AppContext, message: gr.HTML) -> None:
     """Which backend is taken and whether the GPU is used, each with the source of its value."""
-    gr.HTML("<h2>Choice</h2>")
+    gr.HTML("<h2 class='part'>Choice</h2>")
     drawn: list[tuple[str, Any]] = []
     with gr.Row():
         for key in SETTINGS:
@@ -179,4 +179,4 @@ def _sources_html(context: AppContext) -> str:
 
 
 def _shown(value: Any) -> str:
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

@@ -5,6 +5,7 @@ It is fed only while it is looked at, and a tick that finds nothing new sends no
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -14,9 +15,11 @@ from typing import Any
 import gradio as gr
 
 from webui.context import AppContext
+from webui.diagnostics.health import Check, CheckState, HealthFacts, run_checks
 from webui.diagnostics.log import LogLine
 from webui.pool import Failure, WorkerFacts
 from webui.tabs.present import (
+    Tone,
     clock,
     duration,
     empty_html,
@@ -24,10 +27,12 @@ from webui.tabs.present import (
     failure_html,
     log_html,
     size,
+    verdict_html,
 )
 from webui.tabs.visible import ticking, when_opened
 
 LEVELS = {"Debug": logging.DEBUG, "Info": logging.INFO, "Warning": logging.WARNING, "Error": logging.ERROR}
+TONES: dict[CheckState, Tone] = {CheckState.OK: "ok", CheckState.WARNING: "warning", CheckState.PROBLEM: "problem"}
 SHOWN_LINES = 400
 SECONDS_BETWEEN_TICKS = 1.5
 FAILURES_SHOWN = 20
@@ -35,11 +40,12 @@ FAILURES_SHOWN = 20
 
 def build(context: AppContext) -> None:
     """Draw the tab where the caller stands."""
-    gr.HTML("<h2>Workers</h2>")
+    _health(context)
+    gr.HTML("<h2 class='part'>Workers</h2>")
     workers = gr.HTML(workers_html([], time.time()), elem_id="diagnostics-workers")
-    gr.HTML("<h2>Last failures</h2>")
+    gr.HTML("<h2 class='part'>Last failures</h2>")
     failures = gr.HTML(failures_html([]), elem_id="diagnostics-failures")
-    gr.HTML("<h2>Log</h2>")
+    gr.HTML("<h2 class='part'>Log</h2>")
     with gr.Row():
         level = gr.Dropdown(
             list(LEVELS), value="Info", label="From level", elem_id="diagnostics-level", min_width=120, scale=0
@@ -64,6 +70,31 @@ def build(context: AppContext) -> None:
     timer.tick(refresh, inputs, outputs, **quiet)
     gr.on([level.change, search.input], refresh, inputs, outputs, trigger_mode="always_last", **quiet)
     when_opened(refresh, outputs, inputs)
+
+
+def _health(context: AppContext) -> None:
+    with gr.Row(elem_classes="tab-head"):
+        gr.HTML("<h2 class='part'>Health</h2>")
+        check = gr.Button("Run the checks", size="sm", scale=0, min_width=140, elem_id="diagnostics-check")
+    found = gr.HTML(empty_html("Not checked yet."), elem_id="diagnostics-health")
+
+    async def run() -> str:
+        facts = HealthFacts(context.paths, context.settings, await context.hardware(), context.loaders, serving=True)
+        return health_html(await asyncio.to_thread(run_checks, facts))
+
+    check.click(run, None, found, concurrency_limit=None, show_progress="minimal", api_visibility="private")
+
+
+def health_html(checks: Sequence[Check]) -> str:
+    """One line for each check, with what to do where it is not in order."""
+    lines = "".join(
+        f'<li data-check="{escape(check.name)}">{escape(check.name)} '
+        f"{verdict_html(TONES[check.state], check.sentence)}"
+        + (f'<span class="fix">{escape(check.fix)}</span>' if check.fix and check.state is not CheckState.OK else "")
+        + "</li>"
+        for check in checks
+    )
+    return f'<ul class="health">{lines}</ul>'
 
 
 def workers_html(workers: Sequence[WorkerFacts], now: float) -> str:

@@ -17,7 +17,7 @@ VENDORS = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 def build(context: AppContext) -> None:
     """Draw the tab where the caller stands. The facts are fetched when the tab is opened, and anew on request."""
     with gr.Row(elem_classes="tab-head"):
-        gr.HTML("<h2>This machine</h2>", elem_id="hardware-title")
+        gr.HTML("<h2 class='part'>This machine</h2>", elem_id="hardware-title")
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=96, elem_id="hardware-refresh")
     cards = gr.HTML(empty_html("Looking at the machine …"), elem_id="hardware-cards")
 

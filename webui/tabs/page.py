@@ -58,7 +58,7 @@ def page_options() -> dict[str, Any]:
     script = (HERE / "page.js").read_text(encoding="utf-8")
     return {
         "theme": build_theme(),
-        "css_paths": [HERE / "style.css"],
+        "css_paths": [HERE / "style.css", HERE / "panels.css"],
         "head": f"<script>{script}</script>",
         "footer_links": [],
         "run_history": False,
