@@ -5,7 +5,7 @@ The order is the default priority of automatic selection (`webui.planning.select
 
 from __future__ import annotations
 
-from webui.loaders import ctransformers, llama_cpp_python, transformers, xllamacpp
+from webui.loaders import ctransformers, llama_cpp_python, llamafile, transformers, xllamacpp
 from webui.loaders.contract import LoaderSpec
 
 LOADERS: dict[str, LoaderSpec] = {
@@ -13,6 +13,7 @@ LOADERS: dict[str, LoaderSpec] = {
     for spec in (
         ctransformers.SPEC,
         transformers.SPEC,
+        llamafile.SPEC,
         xllamacpp.SPEC,
         llama_cpp_python.SPEC,
     )
