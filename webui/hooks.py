@@ -40,7 +40,7 @@ class Tab:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A folded part of a tab that is there already: of the Chat tab's side panel, or at the end of another."""
+    """A folded part at the end of a tab that is there already."""
 
     title: str
     build: Callable[[Any], None]

@@ -17,22 +17,36 @@ from webui.reference import hooks, pages, write
 from webui.settings import Settings
 from webui.settings.declared import declare, plain
 
-PAGES = pages()
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, str]:
+    """The generated files as they would be written now."""
+    return pages()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_generated_file_is_true(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "settings.yaml",
+        "docs/settings.md",
+        "docs/parameters.md",
+        "docs/presets.md",
+        "docs/extensions.md",
+        "docs/elements.md",
+    ],
+)
+def test_a_generated_file_is_true(written: dict[str, str], name: str) -> None:
     path = PROJECT_ROOT / name
     assert path.is_file(), f"{name} is missing: run python3 -m webui.reference"
-    true = path.read_text(encoding="utf-8") == PAGES[name]
+    true = path.read_text(encoding="utf-8") == written[name]
     assert true, f"{name} is not true any more: run python3 -m webui.reference"
 
 
-def test_writing_writes_what_differs_and_nothing_else(tmp_path: Path) -> None:
-    assert sorted(write(tmp_path)) == sorted(PAGES)
+def test_writing_writes_what_differs_and_nothing_else(written: dict[str, str], tmp_path: Path) -> None:
+    assert sorted(write(tmp_path, written)) == sorted(written)
     (tmp_path / "settings.yaml").write_text("old")
-    assert write(tmp_path) == ["settings.yaml"]
-    assert write(tmp_path) == []
+    assert write(tmp_path, written) == ["settings.yaml"]
+    assert write(tmp_path, written) == []
 
 
 def test_the_shipped_settings_change_nothing(tmp_path: Path) -> None:
@@ -41,8 +55,8 @@ def test_the_shipped_settings_change_nothing(tmp_path: Path) -> None:
     assert {settings.source(key) for key in settings.keys()} == {"built-in"}  # noqa: SIM118 (not a mapping)
 
 
-def test_every_key_in_settings_yaml_is_valid_once_it_is_uncommented(tmp_path: Path) -> None:
-    text = re.sub(r"^( *)#(\w)", r"\1\2", PAGES["settings.yaml"], flags=re.MULTILINE)
+def test_every_key_in_settings_yaml_is_valid_once_it_is_uncommented(written: dict[str, str], tmp_path: Path) -> None:
+    text = re.sub(r"^( *)#(\w)", r"\1\2", written["settings.yaml"], flags=re.MULTILINE)
     paths = Paths(home=tmp_path / "home", project_root=tmp_path)
     paths.project_settings.write_text(text)
     settings = Settings.load(paths, environment={}, loaders=LOADERS)
@@ -55,15 +69,24 @@ def test_every_key_in_settings_yaml_is_valid_once_it_is_uncommented(tmp_path: Pa
         assert value == plain(declared.spec.default), key
 
 
-def test_every_parameter_setting_and_hook_is_on_its_page() -> None:
+def test_every_parameter_setting_and_hook_is_on_its_page(written: dict[str, str]) -> None:
     for spec in LOADERS.values():
-        assert f"## {spec.name}\n" in PAGES["docs/parameters.md"]
+        assert f"## {spec.name}\n" in written["docs/parameters.md"]
         for item in controls(spec.parameters):
-            assert f"| `{item.name}` |" in PAGES["docs/parameters.md"]
+            assert f"| `{item.name}` |" in written["docs/parameters.md"]
     for name in SamplingParameters.model_fields:
-        assert f"| `{name}` |" in PAGES["docs/parameters.md"]
+        assert f"| `{name}` |" in written["docs/parameters.md"]
     for declared in declare({}).values():
-        assert f"| `{declared.key}` |" in PAGES["docs/settings.md"]
+        assert f"| `{declared.key}` |" in written["docs/settings.md"]
     assert len(hooks.declared()) == 7
     for name in (*hooks.declared(), Tab.__name__, Panel.__name__):
-        assert f"### {name}\n" in PAGES["docs/extensions.md"]
+        assert f"### {name}\n" in written["docs/extensions.md"]
+
+
+def test_every_element_is_listed_once_with_its_tab(written: dict[str, str]) -> None:
+    ids = re.findall(r"^\| `([^`]+)` \|", written["docs/elements.md"], flags=re.MULTILINE)
+    assert len(ids) == len(set(ids))
+    assert {"status-line", "tab-chat", "model-load", "chat-preset"} <= set(ids)
+    for spec in LOADERS.values():
+        for item in controls(spec.parameters):
+            assert f"loader-{spec.name}-{item.name}".replace("_", "-") in ids

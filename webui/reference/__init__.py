@@ -5,17 +5,20 @@
     docs/parameters.md      each backend's parameters, and the sampling parameters with their sources
     docs/presets.md         the shipped sampling presets
     docs/extensions.md      the hooks
+    docs/elements.md        the controls of the page and their ids
 
 Nobody edits these by hand; a test compares them with what is written here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from webui.files import write_atomically
 from webui.loaders import LOADERS
 from webui.paths import PROJECT_ROOT
-from webui.reference import hooks, parameters, presets, settings
+from webui.reference import elements, hooks, parameters, presets, settings
 
 
 def pages() -> dict[str, str]:
@@ -26,15 +29,14 @@ def pages() -> dict[str, str]:
         "docs/parameters.md": parameters.page(LOADERS),
         "docs/presets.md": presets.page(PROJECT_ROOT / "presets"),
         "docs/extensions.md": hooks.page(),
+        "docs/elements.md": elements.page(),
     }
 
 
-def write(root: Path = PROJECT_ROOT) -> list[str]:
-    """Write the files that are not true any more; return their paths."""
-    from webui.files import write_atomically
-
+def write(root: Path, files: Mapping[str, str]) -> list[str]:
+    """Write those of `files` (see `pages`) that differ from what is there; return their paths."""
     changed = []
-    for name, content in pages().items():
+    for name, content in files.items():
         path = root / name
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             write_atomically(path, content)

@@ -47,6 +47,9 @@ def build_page(context: AppContext) -> gr.Blocks:
             for name, label, build in TABS:
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}"):
                     build(context)
+                    for title, build_extra in context.extensions.panels(name):
+                        with gr.Accordion(title, open=False, elem_classes="panel-extension"):
+                            build_extra(context)
             for title, build_extra in context.extensions.tabs():
                 with gr.Tab(title, elem_classes="tab-extension"):
                     build_extra(context)
