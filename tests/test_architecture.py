@@ -60,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "setup",
     },
     "server": GROUND | {"api", "context", "security", "settings", "tabs", "extensions"},
-    "reference": GROUND | {"chat", "context", "extensions", "loaders", "settings", "tabs"},
+    "reference": GROUND | {"chat", "context", "extensions", "hooks", "loaders", "settings", "tabs"},
     "cli": set(),  # everything: see below
 }
 ENGINES = {"ctransformers", "llama_cpp", "torch", "transformers", "xllamacpp", "accelerate", "gguf"}

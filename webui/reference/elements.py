@@ -7,15 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from webui.context import AppContext
 from webui.paths import Paths
 from webui.reference.tables import GENERATED, code, table
 from webui.settings import Settings
-
-if TYPE_CHECKING:
-    from gradio import Blocks
 
 HEAD = """\
 # Elements of the page
@@ -36,8 +33,8 @@ class Element:
     tab: str
 
 
-def elements(page: Blocks) -> Iterator[Element]:
-    """All parts of a built page that have an id, in the order they were made."""
+def elements(page: Any) -> Iterator[Element]:
+    """All parts of a built page (a `gradio.Blocks`) that have an id, in the order they were made."""
     for block in page.blocks.values():
         if block.elem_id:
             label = getattr(block, "label", None) or _text_of(block)
