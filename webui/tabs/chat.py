@@ -6,6 +6,7 @@ conversation looks in `chat_transcript` and `chat_list`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -36,6 +37,17 @@ KEEP_CHAT = "(chat) => { sessionStorage.setItem('gguf-chat', chat); }"
 FOLD = "() => { window.ggufPage.fold('%s'); }"
 
 
+@dataclass(frozen=True)
+class Buttons:
+    """The buttons of the column. Which of them show follows from the style sheet, not from updates."""
+
+    send: gr.Button
+    stop: gr.Button
+    regenerate: gr.Button
+    resume: gr.Button
+    undo: gr.Button
+
+
 def build(context: AppContext) -> None:
     """Draw the tab inside the caller's `gr.Tab` and wire it."""
     seat = gr.State(fresh_seat(context))
@@ -52,10 +64,10 @@ def build(context: AppContext) -> None:
                 new = gr.Button("New", size="sm", elem_id="chat-new", min_width=60)
             listing = gr.HTML(js_on_load=LIST_SCRIPT, elem_id="chat-list", apply_default_css=False)
         with gr.Column(elem_id="chat-main", min_width=0):
-            parts = _draw_column(context, search, listing)
+            parts, buttons = _draw_column(context, search, listing)
         panel = Panel(context, seat, parts.chat_id)
     replies = Replies(context, parts, panel, lambda: empty_html(context))
-    _wire(replies, parts, panel, seat, new)
+    _wire(replies, parts, panel, seat, new, buttons)
 
 
 def empty_html(context: AppContext) -> str:
@@ -91,7 +103,7 @@ def _about(facts: ModelFacts) -> str:
     return f"{facts.name} has {quantity(count)} parameters: {use}."
 
 
-def _draw_column(context: AppContext, search: gr.Textbox, listing: gr.HTML) -> Parts:
+def _draw_column(context: AppContext, search: gr.Textbox, listing: gr.HTML) -> tuple[Parts, Buttons]:
     chat_id = gr.Textbox(visible="hidden", elem_id="chat-id", container=False)
     with gr.Row(elem_id="chat-folds"):
         for name, label in (("list", "Conversations"), ("panel", "Settings")):
@@ -117,10 +129,10 @@ def _draw_column(context: AppContext, search: gr.Textbox, listing: gr.HTML) -> P
         )
         question = gr.HTML(elem_id="chat-question", apply_default_css=False)
         live = gr.Markdown(elem_id="chat-live", latex_delimiters=LATEX, line_breaks=True)
-        with gr.Row(elem_id="chat-actions", visible=False) as actions:
-            gr.Button("Regenerate", size="sm", elem_id="chat-regenerate", min_width=0)
-            gr.Button("Continue", size="sm", elem_id="chat-continue", min_width=0)
-            gr.Button("Undo", size="sm", elem_id="chat-undo", min_width=0)
+        with gr.Row(elem_id="chat-actions"):
+            regenerate = gr.Button("Regenerate", size="sm", elem_id="chat-regenerate", min_width=0)
+            resume = gr.Button("Continue", size="sm", elem_id="chat-continue", min_width=0)
+            undo = gr.Button("Undo", size="sm", elem_id="chat-undo", min_width=0)
     with gr.Row(elem_id="chat-ask"):
         message = gr.Textbox(
             placeholder="Message",
@@ -134,26 +146,26 @@ def _draw_column(context: AppContext, search: gr.Textbox, listing: gr.HTML) -> P
             elem_id="chat-message",
         )
         send = gr.Button("Send", variant="primary", elem_id="chat-send", scale=0, min_width=80)
-        stop = gr.Button("Stop", variant="stop", elem_id="chat-stop", scale=0, min_width=80, visible=False)
+        stop = gr.Button("Stop", variant="stop", elem_id="chat-stop", scale=0, min_width=80)
     status = gr.HTML(reply_html(context.pool.status), elem_id="chat-status", apply_default_css=False)
-    return Parts(chat_id, search, listing, empty, earlier, log, question, live, actions, message, send, stop, status)
+    parts = Parts(chat_id, search, listing, empty, earlier, log, question, live, message, status)
+    return parts, Buttons(send, stop, regenerate, resume, undo)
 
 
-def _wire(replies: Replies, parts: Parts, panel: Panel, seat: gr.State, new: gr.Button) -> None:
+def _wire(replies: Replies, parts: Parts, panel: Panel, seat: gr.State, new: gr.Button, buttons: Buttons) -> None:
     """Each event with the few inputs it needs. The pool's scheduler arbitrates replies, not Gradio's queue."""
     where = [seat, parts.chat_id]
     shown = parts.outputs()
     everything = [*shown, *panel.components]
     reply: dict[str, Any] = {**QUIET, "concurrency_limit": None, "trigger_mode": "multiple"}
     quick: dict[str, Any] = {**QUIET, "queue": False}
-    regenerate, resume, undo = (block for block in parts.actions.children if isinstance(block, gr.Button))
 
-    gr.on([parts.message.submit, parts.send.click], replies.send, [*where, parts.message], shown, **reply)
-    regenerate.click(replies.regenerate, where, shown, **reply)
-    resume.click(replies.continue_reply, where, shown, **reply)
+    gr.on([parts.message.submit, buttons.send.click], replies.send, [*where, parts.message], shown, **reply)
+    buttons.regenerate.click(replies.regenerate, where, shown, **reply)
+    buttons.resume.click(replies.continue_reply, where, shown, **reply)
     parts.log.edit(replies.edit, where, shown, **reply)
-    undo.click(replies.undo, where, shown, **quick)
-    parts.stop.click(replies.stop, parts.chat_id, None, **quick)
+    buttons.undo.click(replies.undo, where, shown, **quick)
+    buttons.stop.click(replies.stop, parts.chat_id, None, **quick)
     parts.earlier.click(replies.show_earlier, where, [parts.log, parts.earlier], **quick)
 
     async def say(seat: Seat, chat_id: str, event: gr.EventData) -> Any:

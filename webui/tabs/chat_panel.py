@@ -30,9 +30,11 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 class Seat:
     """One open page: which reply it watches, how far back it shows, and what its panel says.
 
-    `view` counts up whenever the page turns to something else; a stream that finds another number than its own ends.
+    `asking` is true from a question until its job is there, so that a second Enter does not ask twice. `view` counts
+    up whenever the page turns to something else; a stream that finds another number than its own ends.
     """
 
+    asking: bool = False
     view: int = 0
     shown: int = 0
     chat_id: str = ""

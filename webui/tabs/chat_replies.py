@@ -39,10 +39,7 @@ class Parts:
     log: gr.Chatbot
     question: gr.HTML
     live: gr.Markdown
-    actions: gr.Row
     message: gr.Textbox
-    send: gr.Button
-    stop: gr.Button
     status: gr.HTML
 
     def outputs(self) -> list[Any]:
@@ -78,7 +75,6 @@ class Replies:
         yield {**self._transcript(seat, conversation), **self._panel.show(seat)}
         job = self._context.chats.active_job(conversation.id)
         if job is not None:
-            yield self._busy()
             async for updates in self._follow(seat, view, conversation.id, job):
                 yield updates
 
@@ -112,20 +108,27 @@ class Replies:
     # --- asking --------------------------------------------------------------------------------------------------
 
     async def send(self, seat: Seat, chat_id: str, text: str) -> AsyncIterator[Updates]:
-        """Ask, and follow the answer. The text comes back to the field if it could not be asked."""
-        if not text.strip() or self._is_answering(chat_id):
+        """Ask, and follow the answer. The text stays in the field if it could not be asked.
+
+        The engine is set to work before the page hears anything: what the page draws first then costs no time.
+        """
+        if not text.strip() or seat.asking or self._is_answering(chat_id):
             return
-        parts, view = self._parts, seat.turn()
-        yield {**self._busy(), parts.message: "", parts.question: question_html(text), parts.empty: ""}
+        parts = self._parts
+        seat.asking = True
         try:
             chat_id = chat_id if self._find(chat_id) else self._create(seat)
             job = await self._context.chats.send(
                 chat_id, text, sampling=seat.sampling, system_prompt=seat.system_prompt
             )
         except AppError as error:
-            yield {**self._refused(seat, chat_id, error), parts.message: text}
+            yield self._refused(seat, chat_id, error)
             return
-        async for updates in self._follow(seat, view, chat_id, job):
+        finally:
+            seat.asking = False
+        view = seat.turn()
+        asked: Updates = {parts.message: "", parts.question: question_html(text), parts.empty: ""}
+        async for updates in self._follow(seat, view, chat_id, job, first=asked):
             yield updates
 
     async def regenerate(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
@@ -184,27 +187,34 @@ class Replies:
 
     async def _again(self, seat: Seat, chat_id: str, start: Callable[[], Awaitable[Job]]) -> AsyncIterator[Updates]:
         conversation = self._find(chat_id)
-        if conversation is None or self._is_answering(chat_id):
+        if conversation is None or seat.asking or self._is_answering(chat_id):
             return
-        view = seat.turn()
+        seat.asking = True
         try:
             job = await start()
         except AppError as error:
             yield self._refused(seat, chat_id, error)
             return
-        yield {**self._transcript(seat, self._find(chat_id)), **self._busy()}
-        async for updates in self._follow(seat, view, chat_id, job):
+        finally:
+            seat.asking = False
+        view = seat.turn()
+        async for updates in self._follow(seat, view, chat_id, job, first=self._transcript(seat, self._find(chat_id))):
             yield updates
 
-    async def _follow(self, seat: Seat, view: int, chat_id: str, job: Job) -> AsyncIterator[Updates]:
+    async def _follow(
+        self, seat: Seat, view: int, chat_id: str, job: Job, *, first: Updates | None = None
+    ) -> AsyncIterator[Updates]:
+        """The reply as it grows, and at its end the conversation at rest. `first` goes out with the first update."""
         parts, before = self._parts, self._context.chats.reply_start(chat_id)
-        yield {parts.chat_id: chat_id, parts.listing: self._listing(chat_id, "")}
+        updates: Updates = {parts.listing: self._listing(chat_id, ""), **(first or {}), parts.chat_id: chat_id}
         async for now in job.updates(self._context.settings.chat.updates_per_second):
             if seat.view != view:
                 return
             text = before + now.text
-            live = live_markdown(text) if text else waiting_html(now)
-            yield {parts.live: live, parts.status: reply_html(self._context.pool.status, now)}
+            updates[parts.live] = live_markdown(text) if text else waiting_html(now)
+            updates[parts.status] = reply_html(self._context.pool.status, now)
+            yield updates
+            updates = {}
         await self._context.chats.settled(chat_id)
         if seat.view == view:
             yield {
@@ -226,17 +236,7 @@ class Replies:
             parts.log: [row.shown for row in rows],
             parts.question: "",
             parts.live: "",
-            parts.actions: gr.Row(visible=bool(messages)),
-            parts.send: gr.Button(visible=True),
-            parts.stop: gr.Button(visible=False),
-        }
-
-    def _busy(self) -> Updates:
-        parts = self._parts
-        return {
-            parts.send: gr.Button(visible=False),
-            parts.stop: gr.Button(visible=True),
-            parts.actions: gr.Row(visible=False),
+            parts.status: reply_html(self._context.pool.status),
         }
 
     def _refused(self, seat: Seat, chat_id: str, error: AppError) -> Updates:

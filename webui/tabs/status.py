@@ -106,7 +106,10 @@ def model_items(status: PoolStatus) -> list[Item]:
 
 
 def reply_html(status: PoolStatus, job: Job | None = None) -> str:
-    """The line under the message field: who answers, on what, how fast, how full the context is."""
+    """The line under the message field: who answers, on what, how fast, how full the context is.
+
+    While a reply is written it is marked busy, and the style sheet shows Stop instead of Send.
+    """
     items = model_items(status)
     if job is not None:
         items.append(Item("State", _state_words(job), "state"))
@@ -125,7 +128,8 @@ def reply_html(status: PoolStatus, job: Job | None = None) -> str:
         f"{escape(item.value)}</span>"
         for item in items
     )
-    return f'<div class="reply-status">{cells}</div>'
+    busy = " data-busy" if job is not None and not job.ended else ""
+    return f'<div class="reply-status"{busy}>{cells}</div>'
 
 
 def _figures(status: PoolStatus, available_bytes: int | None) -> list[Item]:
