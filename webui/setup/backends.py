@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 import sys
+import sysconfig
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -24,8 +25,9 @@ from webui.loaders.contract import LoaderSpec
 from webui.paths import PROJECT_ROOT
 from webui.setup.builds import VENDORS, built_devices, usable_devices
 from webui.setup.lock import environment_lock
-from webui.setup.pip import PipRun, pinned_packages
+from webui.setup.pip import PipRun
 from webui.setup.probe import Probe, probe
+from webui.setup.requirement_files import pinned_packages
 from webui.setup.toolchain import install_hint, missing_tools
 
 REQUIREMENTS = PROJECT_ROOT / "requirements"
@@ -91,17 +93,25 @@ def check(
         version=found.version,
         devices=devices,
         reason=_reason(spec, built, hardware) or found.reason if found.ok else found.reason,
-        requirements=spec.requirements,
+        requirements=file.name if (file := requirements_of(spec)) else "",
         pinned=_pinned(spec),
     )
+
+
+def requirements_of(spec: LoaderSpec) -> Path | None:
+    """The file that `install` uses: the one the backend names, else the one named like it; None where there is none."""
+    if not spec.distributions:
+        return None
+    file = REQUIREMENTS / (spec.requirements or f"{spec.name}.txt")
+    return file if file.exists() else None
 
 
 def install_plan(name: str, loaders: Mapping[str, LoaderSpec] = LOADERS, *, repair: bool = False) -> InstallPlan:
     """How backend `name` would be installed. Raises `SetupFailed` where there is nothing pip could install."""
     spec = _spec(name, loaders)
-    if not spec.requirements:
+    requirements = requirements_of(spec)
+    if requirements is None:
         raise SetupFailed(f"{spec.title} has no packages to install.", hint=spec.availability().reason)
-    requirements = REQUIREMENTS / spec.requirements
     compiles = bool(COMPILED & set(spec.distributions))
     options = ["--force-reinstall", "--no-deps", "--no-cache-dir"] if repair else []
     command = ["install", *options, *(["--verbose"] if compiles else []), "-r", str(requirements)]
@@ -158,7 +168,14 @@ async def _run_pip(plan: InstallPlan, hold: int | None) -> AsyncGenerator[LogLin
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[LogLine | None] = asyncio.Queue()
     scratch = Path(sys.prefix) if sys.platform != "win32" and os.access(sys.prefix, os.W_OK) else None
-    run = PipRun(plan.command[0], plan.command[3:], expected=len(plan.packages), scratch=scratch, hold=hold)
+    run = PipRun(
+        plan.command[0],
+        plan.command[3:],
+        expected=len(plan.packages),
+        scratch=scratch,
+        library=Path(sysconfig.get_path("purelib")),
+        hold=hold,
+    )
     share = 0.0
     step = ""
 
@@ -207,9 +224,10 @@ def _spec(name: str, loaders: Mapping[str, LoaderSpec]) -> LoaderSpec:
 
 def _pinned(spec: LoaderSpec) -> str | None:
     """The version of the main package that the requirements file asks for."""
-    if not spec.requirements or not spec.distributions:
+    requirements = requirements_of(spec)
+    if requirements is None or not spec.distributions:
         return None
-    pins = dict(line.split("==", 1) for line in pinned_packages(REQUIREMENTS / spec.requirements) if "==" in line)
+    pins = dict(line.split("==", 1) for line in pinned_packages(requirements) if "==" in line)
     return pins.get(spec.distributions[0])
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from webui.errors import SetupFailed
-from webui.setup.pip import ReportStep
+from webui.setup.pip_progress import ReportStep
 
 VARIABLE = "GGUF_CHROMIUM"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from webui.errors import AppError, NotFound
 from webui.loaders.contract import LoaderSpec
-from webui.setup.backends import BackendState, check, install
+from webui.setup.backends import BackendState, check, install, requirements_of
 from webui.setup.terminal import TerminalProgress, write_error
 
 ALL = "all"
@@ -26,7 +26,7 @@ def run_setup(names: Sequence[str], loaders: Mapping[str, LoaderSpec], *, only_c
     errors: dict[str, AppError] = {}
     if names and not only_check:
         for name in chosen:
-            if not loaders[name].requirements and ALL in names:
+            if ALL in names and requirements_of(loaders[name]) is None:
                 continue
             try:
                 asyncio.run(_install(name, loaders))

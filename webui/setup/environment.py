@@ -14,12 +14,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
 from webui.errors import SetupFailed
 from webui.setup.lock import FileLock, environment_lock
-from webui.setup.pip import PipRun, pinned_packages
+from webui.setup.pip import PipRun
+from webui.setup.requirement_files import pinned_packages
 from webui.setup.terminal import TerminalProgress
 
 WAIT_SECONDS = 0.5
@@ -100,6 +102,7 @@ class Environment:
             ["install", "-r", str(self.requirements)],
             expected=len(pinned_packages(self.requirements)),
             scratch=None if sys.platform == "win32" else self.folder,  # Windows limits the length of paths
+            library=next(self._libraries(), None),
             hold=lock.descriptor,
             log=self.log,
         )
@@ -146,8 +149,14 @@ class Environment:
             raise SetupFailed("The virtual environment could not be made.", cause=cause, evidence=lines)
 
     def _has_pip(self) -> bool:
-        libraries = [self.folder / "Lib" / "site-packages", *self.folder.glob("lib/python3*/site-packages")]
-        return any((library / "pip" / "__main__.py").exists() for library in libraries)
+        return any((library / "pip" / "__main__.py").exists() for library in self._libraries())
+
+    def _libraries(self) -> Iterator[Path]:
+        """The site-packages folder, where there is one yet."""
+        if sys.platform == "win32":
+            yield from self.folder.glob("Lib/site-packages")
+        else:
+            yield from self.folder.glob("lib/python3*/site-packages")
 
     def _lock(self, progress: TerminalProgress) -> FileLock:
         lock = environment_lock(self.folder)

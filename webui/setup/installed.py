@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from webui.setup.pip import pinned_packages
+from webui.setup.requirement_files import pinned_packages
 
 
 @dataclass(frozen=True, slots=True)

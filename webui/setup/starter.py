@@ -17,7 +17,8 @@ from pathlib import Path
 from webui.errors import AppError, SetupFailed
 from webui.paths import PROJECT_ROOT
 from webui.setup.lock import FileLock, environment_lock
-from webui.setup.pip import DOWNLOADED_SHARE, PipRun, ReportStep
+from webui.setup.pip import PipRun
+from webui.setup.pip_progress import DOWNLOADED_SHARE, ReportStep
 
 STARTER_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 STARTER_BYTES = 98_362_432

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from webui.setup.backends import REQUIREMENTS
 from webui.setup.browser import VARIABLE, ensure_chromium
 from webui.setup.installed import differences
 from webui.setup.lock import environment_lock
-from webui.setup.pip import PipRun, pinned_packages
+from webui.setup.pip import PipRun
+from webui.setup.requirement_files import pinned_packages
 from webui.setup.starter import ensure_starter
 from webui.setup.terminal import TerminalProgress
 from webui.setup.toolchain import install_hint, missing_tools
@@ -70,6 +72,7 @@ def install_needed() -> None:
             ["install", "--verbose", *requirements],
             expected=sum(len(pinned_packages(file)) for file in files),
             scratch=None if sys.platform == "win32" else Path(sys.prefix),
+            library=Path(sysconfig.get_path("purelib")),
             hold=lock.descriptor,
         )
         try:
