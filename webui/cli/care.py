@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from webui.cli.session import all_loaders, read_settings
+from webui.paths import Paths
 
 
 def setup(
@@ -24,9 +25,14 @@ def setup(
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False) -> int:
     """Check the installation, the machine and the models, and say how to mend what is wrong."""
     from webui.diagnostics.commands import run_doctor
+    from webui.errors import AppError
+    from webui.loaders import LOADERS
 
-    paths, settings = read_settings()
-    loaders, _ = all_loaders(paths, settings)
+    paths = Paths.from_environment()
+    try:
+        loaders, _ = all_loaders(*read_settings())
+    except AppError:  # one of the things a doctor is asked about: the checks read the settings again and report it
+        loaders = LOADERS
     return run_doctor(paths, loaders, as_json=json)
 
 

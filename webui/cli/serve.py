@@ -11,9 +11,13 @@ import typer
 
 from webui.cli.ending import WrongUsage, status_of
 from webui.cli.session import read_settings
+from webui.setup.starter import provide_first_model
+from webui.setup.terminal import TerminalProgress, write_error
 
 if TYPE_CHECKING:
-    from webui.settings import ServerSettings
+    from webui.errors import AppError
+    from webui.paths import Paths
+    from webui.settings import ServerSettings, Settings
 
 
 def start(
@@ -61,11 +65,28 @@ def start(
 def _serve(command_line: dict[str, Any]) -> None:
     paths, settings = read_settings(command_line)
     refuse_open_door(settings.server)
+    problem = _provide_first_model(paths, settings)
     # Imported late: gradio takes longer than everything before it.
     from webui.context import AppContext
     from webui.server import serve
 
-    serve(AppContext.create(paths, settings))
+    context = AppContext.create(paths, settings)
+    if problem is not None:
+        context.startup_problems.append(problem)
+    serve(context)
+
+
+def _provide_first_model(paths: Paths, settings: Settings) -> AppError | None:
+    """On a first start, fetch the starter model; the app starts without one where that fails, and says why."""
+    models = settings.models
+    if not models.starter or models.default_model or models.directory:
+        return None
+    progress = TerminalProgress("Starter model")
+    problem = provide_first_model(paths.models, progress)
+    progress.stop()
+    if problem is not None:
+        write_error(problem)
+    return problem
 
 
 def refuse_open_door(server: ServerSettings) -> None:
