@@ -57,6 +57,8 @@ class AppContext:
         extensions.load()
         all_loaders = {**loaders, **extensions.loaders()}
         settings = settings.with_loaders(all_loaders)
+        for problem in settings.problems:
+            log.warning("Left aside: %s", problem.message)
         folders = [settings.models.directory or paths.models]
         catalogue = Catalogue(folders, paths.cache / "catalogue.json")
         store = ConversationStore(paths.chats / "chats.sqlite3")

@@ -1,4 +1,4 @@
-"""The Diagnostics tab: health, live log, workers and the last failures, newest first.
+"""The Diagnostics tab: health, workers, the last failures (newest first), extensions, and the live log.
 
 It is fed only while it is looked at, and a tick that finds nothing new sends nothing.
 """
@@ -18,6 +18,7 @@ from webui.context import AppContext
 from webui.diagnostics.health import Check, CheckState, HealthFacts, run_checks
 from webui.diagnostics.log import LogLine
 from webui.pool import Failure, WorkerFacts
+from webui.tabs import extension_list
 from webui.tabs.present import (
     Tone,
     clock,
@@ -45,6 +46,7 @@ def build(context: AppContext) -> None:
     workers = gr.HTML(workers_html([], time.time()), elem_id="diagnostics-workers")
     gr.HTML("<h2 class='part'>Last failures</h2>")
     failures = gr.HTML(failures_html([]), elem_id="diagnostics-failures")
+    extension_list.build(context)
     gr.HTML("<h2 class='part'>Log</h2>")
     with gr.Row():
         level = gr.Dropdown(
