@@ -1,8 +1,9 @@
 """The server: one FastAPI app with the checks, the API and the page, and the process that runs it.
 
-`create_app` puts the parts together; `serve` binds the port, runs uvicorn in the main thread and ends everything in
-order: replies are stored, workers ended, files closed. Routes are in `webui.api`, the checks in `webui.security`, the
-page in `webui.tabs`. Nothing here waits for hardware or a model: those come up in the background.
+`create_api` puts checks and routes together, `create_app` adds the page. `serve` binds the port, runs uvicorn in the
+main thread and ends everything in order: replies are stored, workers ended, files closed. Routes are in `webui.api`, the
+checks in `webui.security`, the page in `webui.tabs`. Nothing here waits for hardware or a model: those come up in the
+background.
 """
 
 from __future__ import annotations
@@ -51,9 +52,14 @@ MAX_UPLOAD = "64mb"
 
 
 def create_app(context: AppContext) -> FastAPI:
-    """The whole server over `context`, which is started and closed with it. Raises `InvalidSetting` where it would be
-    reachable from elsewhere without protection.
-    """
+    """The whole server. Raises `InvalidSetting` where it would be reachable from elsewhere without protection."""
+    app = create_api(context)
+    mount_page(app, context)
+    return app
+
+
+def create_api(context: AppContext) -> FastAPI:
+    """The server without the page, over `context`, which is started and closed with it. Raises as `create_app`."""
     server = context.settings.server
     check_exposure(server.host, share=server.share, auth=server.auth, api_key=server.api_key)
 
@@ -81,7 +87,6 @@ def create_app(context: AppContext) -> FastAPI:
     app.add_middleware(OriginCheck, hosts=app.state.hosts, refuse=error_response)
     app.add_middleware(HostCheck, hosts=app.state.hosts, refuse=error_response)
     app.add_middleware(PageHeaders)
-    mount_page(app, context)
     return app
 
 
@@ -149,6 +154,7 @@ def serve(context: AppContext) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            ws="none",
             timeout_graceful_shutdown=GOODBYE_SECONDS,
             timeout_keep_alive=65,
         )

@@ -137,6 +137,9 @@ def test_text_parts_are_joined() -> None:
 def test_the_bos_text_stays_where_the_tokenizer_adds_none() -> None:
     assert render([USER], facts(GEMMA)).startswith("<start_of_turn>")
     assert render([USER], facts(GEMMA, add_bos_token=False)).startswith(BOS)
+    assert render([USER], facts(GEMMA, tokenizer="gpt2")).startswith(BOS)
+    llama3 = facts(GEMMA, tokenizer="gpt2", metadata={"tokenizer.ggml.pre": "llama-bpe"})
+    assert render([USER], llama3).startswith("<start_of_turn>")
 
 
 @pytest.mark.parametrize("template", [MISTRAL, GEMMA])

@@ -24,6 +24,8 @@ Message = Mapping[str, Any]
 REASONING = "<think>"
 """Some templates open the model's reasoning themselves, so that its text begins in the middle of it."""
 
+_BPE_WITH_BOS = frozenset({"llama-bpe", "llama3", "llama-v3"})
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenTemplate:
@@ -140,10 +142,17 @@ def _render_strictly(chosen: ChosenTemplate, messages: list[dict[str, Any]], var
 
 
 def _without_bos(prompt: str, facts: ModelFacts) -> str:
-    # Where the tokenizer is known to add no BOS, the one the template wrote is the only one there is.
-    if facts.bos_token and facts.add_bos_token is not False:
+    # Where the tokenizer adds no BOS, the one the template wrote is the only one there is.
+    if facts.bos_token and _tokenizer_adds_bos(facts):
         return prompt.removeprefix(facts.bos_token)
     return prompt
+
+
+def _tokenizer_adds_bos(facts: ModelFacts) -> bool:
+    """What the file says; where it is silent, llama.cpp's rule: not for BPE vocabularies other than Llama 3's."""
+    if facts.add_bos_token is not None:
+        return facts.add_bos_token
+    return facts.tokenizer != "gpt2" or facts.metadata.get("tokenizer.ggml.pre") in _BPE_WITH_BOS
 
 
 def _plain(message: Message) -> dict[str, Any]:
