@@ -138,3 +138,15 @@ def test_refusal_names_what_to_install_only_where_that_helps() -> None:
     hopeless = refusal(FACTS, ranked({"a": NO, "b": NO}, missing=("b",)))
     assert isinstance(hopeless, UnsupportedFormat)
     assert "a: needs another tokenizer" in hopeless.cause
+
+
+def test_refusal_of_a_forced_loader_is_about_that_loader() -> None:
+    verdicts = {"a": NO, "b": YES, "c": YES}
+    cannot = refusal(FACTS, ranked(verdicts, forced="a", missing=("c",)), "a")
+    assert isinstance(cannot, UnsupportedFormat)
+    assert (cannot.message, cannot.cause) == ("a cannot open m.", "needs another tokenizer")
+    assert "take b." in cannot.hint
+    absent = refusal(FACTS, ranked(verdicts, forced="c", missing=("c",)), "c")
+    assert isinstance(absent, MissingPackage)
+    assert absent.cause == "c is not installed"
+    assert "setup c" in absent.hint

@@ -55,7 +55,7 @@ def sort_out(
             of = f" of {loader}" if loader else ""
             raise WrongUsage(
                 f"{name} is no parameter{of}, nor of sampling.",
-                hint=_near(name, {*declared, *SamplingParameters.model_fields}),
+                hint=_near(name, {*declared, *SamplingParameters.model_fields}, "docs/parameters.md lists them all."),
             )
     parsed = _parse(SamplingParameters, sampling)
     for spec in chosen.values():
@@ -79,7 +79,9 @@ def _parse(declaration: type[Parameters], values: Mapping[str, str]) -> dict[str
     return {name: parsed[name] for name in values}
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def _near(name: str, known: Iterable[str], otherwise: str = "") -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3)
-    return "Did you mean " + " or ".join(near) + "?" if near else "There are: " + ", ".join(names)
+    if near:
+        return "Did you mean " + " or ".join(near) + "?"
+    return otherwise or "There are: " + ", ".join(names)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from webui.cli.ending import WrongUsage, status_of
+from webui.cli.ending import status_of
 from webui.cli.session import read_settings
 from webui.setup.starter import provide_first_model
 from webui.setup.terminal import TerminalProgress, write_error
@@ -17,7 +16,7 @@ from webui.setup.terminal import TerminalProgress, write_error
 if TYPE_CHECKING:
     from webui.errors import AppError
     from webui.paths import Paths
-    from webui.settings import ServerSettings, Settings
+    from webui.settings import Settings
 
 
 def start(
@@ -63,10 +62,13 @@ def start(
 
 
 def _serve(command_line: dict[str, Any]) -> None:
+    from webui.security import check_exposure
+
     paths, settings = read_settings(command_line)
-    refuse_open_door(settings.server)
+    server = settings.server
+    # Before anything slow or visible happens; the server checks again.
+    check_exposure(server.host, share=server.share, auth=server.auth, api_key=server.api_key)
     problem = _provide_first_model(paths, settings)
-    # Imported late: gradio takes longer than everything before it.
     from webui.context import AppContext
     from webui.server import serve
 
@@ -87,29 +89,6 @@ def _provide_first_model(paths: Paths, settings: Settings) -> AppError | None:
     if problem is not None:
         write_error(problem)
     return problem
-
-
-def refuse_open_door(server: ServerSettings) -> None:
-    """Raise `WrongUsage` where others could reach the page or the API and nothing would ask who they are."""
-    if not server.share and is_loopback(server.host):
-        return
-    missing = [name for name, value in (("--auth", server.auth), ("--api-key", server.api_key)) if not value]
-    if missing:
-        door = "--share puts the page on the internet" if server.share else f"{server.host} is open to other machines"
-        raise WrongUsage(
-            f"{door}, which needs {' and '.join(missing)}, so that strangers stay out.",
-            hint="Add --auth USER:PASSWORD and --api-key KEY, or stay on 127.0.0.1.",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`. A name other than localhost may be anywhere and is not trusted."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def _lasting(model: str | None) -> str | None:

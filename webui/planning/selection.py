@@ -95,10 +95,16 @@ def _verdict(spec: LoaderSpec, facts: ModelFacts) -> Verdict:
         return Verdict(False, f"Its own check of the file failed: {type(error).__name__}: {error}")
 
 
-def refusal(facts: ModelFacts, candidates: Sequence[Candidate]) -> AppError:
-    """The error to raise when no candidate is suitable: every loader with its reason, and what to do."""
-    reasons = "; ".join(f"{candidate.loader}: {candidate.reason}" for candidate in candidates)
-    missing = [candidate.loader for candidate in candidates if candidate.opens and not candidate.installed]
+def refusal(facts: ModelFacts, candidates: Sequence[Candidate], forced: str | None = None) -> AppError:
+    """The error to raise when no candidate is suitable.
+
+    Where a loader was `forced`, its reason and those that could do it instead; else every loader with its reason.
+    """
+    judged = next((one for one in candidates if one.loader == forced), None)
+    if judged is not None:
+        return _forced_refusal(facts, judged, [one.loader for one in candidates if one.opens and one.installed])
+    reasons = "; ".join(f"{one.loader}: {one.reason.rstrip('.')}" for one in candidates)
+    missing = [one.loader for one in candidates if one.opens and not one.installed]
     if missing:
         return MissingPackage(
             f"No loader that is ready here can open {facts.name}.",
@@ -106,3 +112,11 @@ def refusal(facts: ModelFacts, candidates: Sequence[Candidate]) -> AppError:
             hint=f"Installing one of these helps: {', '.join(missing)} (Backend tab, or python3 app.py setup NAME).",
         )
     return UnsupportedFormat(f"No loader can open {facts.name}.", cause=reasons)
+
+
+def _forced_refusal(facts: ModelFacts, judged: Candidate, able: Sequence[str]) -> AppError:
+    others = f"Let the app choose (auto), or take {' or '.join(able)}." if able else ""
+    if judged.opens:
+        install = f"Install it on the Backend tab, or with: python3 app.py setup {judged.loader}"
+        return MissingPackage(f"{judged.loader} is not ready here.", cause=judged.reason.rstrip("."), hint=install)
+    return UnsupportedFormat(f"{judged.loader} cannot open {facts.name}.", cause=judged.reason.rstrip("."), hint=others)

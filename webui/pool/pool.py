@@ -221,7 +221,7 @@ class Pool:
             self._candidates = candidates
             suitable = [candidate for candidate in candidates if candidate.suitable]
             if not suitable:
-                raise refusal(request.facts, candidates)
+                raise refusal(request.facts, candidates, request.loader)
             incoming = self._new_residency(request.facts)
             self._incoming = incoming
             self._changed()
