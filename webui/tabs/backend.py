@@ -6,6 +6,7 @@ Everything shown is read anew when the tab is opened. What a backend needs and h
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,86 +14,90 @@ from typing import Any
 import gradio as gr
 
 from webui.context import AppContext
-from webui.errors import AppError
-from webui.hardware.facts import HardwareFacts
+from webui.errors import AppError, InvalidRequest
 from webui.setup import backends
-from webui.tabs.backend_card import card_html, installation_html, moved
+from webui.tabs.backend_card import SEND_ACTION, cards_html, installation_html, moved
 from webui.tabs.backend_install import Installations
 from webui.tabs.controls import build_control
-from webui.tabs.present import escape, failure_html
+from webui.tabs.present import empty_html, escape, failure_html
 from webui.tabs.visible import ticking, when_opened
 
 SECONDS_BETWEEN_TICKS = 1.0
 SETTINGS = ("backends.preferred_backend", "backends.gpu_enabled", "backends.fallback_enabled")
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def build(context: AppContext) -> None:
     """Draw the tab where the caller stands."""
-    installations = Installations(partial(backends.install, loaders=context.loaders))
-    revision = gr.State(0)  # counts up whenever the cards have to be drawn anew
-    gr.HTML("<h2 class='part'>Backends, in the order they are tried</h2>")
-    message = gr.HTML(elem_id="backend-message", elem_classes="may-be-empty")
-    _cards(context, installations, revision, message)
-    _follow(installations, revision)
-    _settings(context, message)
+    BackendTab(context).build()
 
 
-def _cards(context: AppContext, installations: Installations, revision: gr.State, message: gr.HTML) -> None:
-    machine = gr.State(None)
+class BackendTab:
+    """The components of one page's Backend tab. The installations are the app's: every page shows the same."""
 
-    async def opened(drawn: int) -> tuple[HardwareFacts, int]:
-        return await context.hardware(), drawn + 1
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
+        self.installations = Installations(partial(backends.install, loaders=context.loaders))
 
-    def draw(_: int, hardware: HardwareFacts | None) -> None:
-        order = [name for name in context.settings.backends.order if name in context.loaders]
-        for place, name in enumerate(order, start=1):
-            _card(context, installations, revision, message, name, place, len(order), hardware)
+    def build(self) -> None:
+        gr.HTML("<h2 class='part'>Backends, in the order they are tried</h2>")
+        self.message = gr.HTML(elem_id="backend-message", elem_classes="may-be-empty")
+        self.log = gr.HTML(elem_id="backend-log", elem_classes="may-be-empty", autoscroll=True)
+        self.cancel = gr.Button("Cancel the installation", size="sm", visible=False, elem_id="backend-cancel")
+        self.cards = gr.HTML(empty_html("Looking at the backends …"), elem_id="backend-cards", js_on_load=SEND_ACTION)
+        self.seen = gr.State((0, False))
+        when_opened(self._cards, self.cards)
+        self.cards.select(self._act, None, [self.message, self.cards], **QUIET)
+        self.cancel.click(self.installations.cancel, None, None, concurrency_limit=None, api_visibility="private")
+        outputs = [self.log, self.cancel, self.cards, self.seen]
+        ticking(SECONDS_BETWEEN_TICKS, "Backend").tick(self._tick, self.seen, outputs, **QUIET)
+        _settings(self.context, self.message)
 
-    when_opened(opened, [machine, revision], [revision])
-    gr.render(inputs=[revision, machine], triggers=[revision.change], show_progress="hidden", queue=False)(draw)
+    async def _cards(self) -> str:
+        hardware = await self.context.hardware()
+        return await asyncio.to_thread(cards_html, self.context.settings.backends, self.context.loaders, hardware)
 
+    async def _act(self, event: gr.EventData) -> tuple[str, str]:
+        """Carry out what a button or switch of a card asks for; the browser's word is checked before."""
+        action, name = str(getattr(event, "action", "")), str(getattr(event, "name", ""))
+        try:
+            if name not in self.context.loaders:
+                raise InvalidRequest("There is no such backend.", hint="Open the page again.")
+            if action in ("up", "down"):
+                self._move(name, -1 if action == "up" else 1)
+            elif action == "enabled":
+                self._switch(name, bool(getattr(event, "on", False)))
+            elif action == "install":
+                self.installations.start(name)
+            else:
+                raise InvalidRequest("The page asked for something unknown.", hint="Open the page again.")
+        except AppError as error:
+            return failure_html(error), await self._cards()
+        return "", await self._cards()
 
-def _card(
-    context: AppContext,
-    installations: Installations,
-    revision: gr.State,
-    message: gr.HTML,
-    name: str,
-    place: int,
-    places: int,
-    hardware: HardwareFacts | None,
-) -> None:
-    state = backends.check(name, context.loaders, hardware=hardware)
-    enabled = context.settings.backends.enabled(name)
-    with gr.Group(elem_id=f"backend-card-{name}", elem_classes="backend-card"):
-        gr.HTML(card_html(place, context.loaders[name], state, enabled=enabled))
-        with gr.Row(elem_classes="card-actions"):
-            switch = gr.Checkbox(enabled, label="Enabled", elem_id=f"backend-enabled-{name}", interactive=True)
-            up = gr.Button("↑ Earlier", size="sm", elem_id=f"backend-up-{name}", interactive=place > 1)
-            down = gr.Button("↓ Later", size="sm", elem_id=f"backend-down-{name}", interactive=place < places)
-            word = "Repair" if state.installed else "Install"
-            install = gr.Button(
-                word, size="sm", elem_id=f"backend-install-{name}", interactive=bool(state.requirements)
-            )
-    outputs = [message, revision]
-    up.click(partial(_move, context, name, -1), revision, outputs, api_visibility="private")
-    down.click(partial(_move, context, name, 1), revision, outputs, api_visibility="private")
-    switch.input(partial(_switch, context, name), [switch, revision], outputs, api_visibility="private")
-    install.click(partial(_install, installations, name), None, message, api_visibility="private")
+    def _move(self, name: str, places: int) -> None:
+        order = moved(self.context.settings.backends.order, name, places)
+        self.context.save_settings({"backends.fallback_order": order})
 
+    def _switch(self, name: str, enabled: bool) -> None:
+        current = self.context.settings.backends
+        others = [other for other in current.order if other != name and not current.enabled(other)]
+        self.context.save_settings({"backends.disabled": others if enabled else [*others, name]})
 
-def _move(context: AppContext, name: str, places: int, revision: int) -> tuple[str, int]:
-    order = moved(context.settings.backends.order, name, places)
-    return _save(context, {"backends.fallback_order": order}), revision + 1
-
-
-def _switch(context: AppContext, name: str, enabled: bool, revision: int) -> tuple[str, int]:
-    others = [
-        other
-        for other in context.settings.backends.order
-        if other != name and not context.settings.backends.enabled(other)
-    ]
-    return _save(context, {"backends.disabled": others if enabled else [*others, name]}), revision + 1
+    async def _tick(self, before: tuple[int, bool]) -> dict[Any, Any]:
+        """Show the log while it grows, to every page that looks, and the cards anew at its end."""
+        latest = self.installations.latest
+        now = (latest.written, latest.running) if latest is not None else before
+        if now == before and not now[1]:
+            return {self.seen: gr.skip()}
+        outputs: dict[Any, Any] = {
+            self.log: installation_html(latest),
+            self.cancel: gr.update(visible=now[1]),
+            self.seen: now,
+        }
+        if before[1] and not now[1]:
+            outputs[self.cards] = await self._cards()
+        return outputs
 
 
 def _save(context: AppContext, changes: Mapping[str, Any]) -> str:
@@ -102,39 +107,6 @@ def _save(context: AppContext, changes: Mapping[str, Any]) -> str:
     except AppError as error:
         return failure_html(error, title="Not saved")
     return ""
-
-
-async def _install(installations: Installations, name: str) -> str:
-    try:
-        installations.start(name)
-    except AppError as error:
-        return failure_html(error)
-    return ""
-
-
-def _follow(installations: Installations, revision: gr.State) -> None:
-    """Show the log while it grows, to every page that looks, and draw the cards anew at the end."""
-    log = gr.HTML(elem_id="backend-log", elem_classes="may-be-empty", autoscroll=True)
-    cancel = gr.Button("Cancel the installation", size="sm", visible=False, elem_id="backend-cancel")
-    cancel.click(installations.cancel, None, None, concurrency_limit=None, api_visibility="private")
-    seen = gr.State((0, False))
-    timer = ticking(SECONDS_BETWEEN_TICKS, "Backend")
-
-    def tick(before: tuple[int, bool], drawn: int) -> dict[Any, Any]:
-        latest = installations.latest
-        now = (latest.written, latest.running) if latest is not None else before
-        if now == before and not now[1]:
-            return {seen: gr.skip()}
-        ended = before[1] and not now[1]
-        return {
-            log: installation_html(latest),
-            cancel: gr.update(visible=now[1]),
-            seen: now,
-            **({revision: drawn + 1} if ended else {}),
-        }
-
-    outputs = [log, cancel, revision, seen]
-    timer.tick(tick, [seen, revision], outputs, queue=False, show_progress="hidden", api_visibility="private")
 
 
 def _settings(context: AppContext, message: gr.HTML) -> None:
@@ -164,7 +136,7 @@ def _settings(context: AppContext, message: gr.HTML) -> None:
         def change(new: Any, key: str = key) -> tuple[str, str]:
             return _save(context, {key: new}), _sources_html(context)
 
-        control.input(change, control, [message, sources], show_progress="hidden", api_visibility="private")
+        control.input(change, control, [message, sources], **QUIET)
 
 
 def _sources_html(context: AppContext) -> str:

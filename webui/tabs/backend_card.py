@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from webui.hardware.facts import HardwareFacts
 from webui.loaders.contract import LoaderSpec
-from webui.setup.backends import BackendState
+from webui.settings import Backends
+from webui.setup.backends import BackendState, check
 from webui.tabs.backend_install import Installation
 from webui.tabs.present import (
     UNKNOWN,
@@ -27,6 +29,25 @@ FORMAT_WORDS = {
 }
 
 
+SEND_ACTION = """
+let used = '';
+const send = (item, more) => {
+  used = item.id;
+  trigger('select', {action: item.dataset.action, name: item.dataset.name, ...more});
+};
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-action]');
+  if (button) send(button, {});
+});
+element.addEventListener('change', (event) => {
+  const box = event.target.closest('input[data-action]');
+  if (box) send(box, {on: box.checked});
+});
+watch('value', () => { if (used) document.getElementById(used)?.focus(); used = ''; });
+"""
+"""Runs in the browser: reports what was pressed, and returns the focus to it when the cards are drawn anew."""
+
+
 def moved(order: Sequence[str], name: str, places: int) -> tuple[str, ...]:
     """`order` with `name` moved by `places` (up is negative), stopping at either end."""
     rest = [other for other in order if other != name]
@@ -34,8 +55,24 @@ def moved(order: Sequence[str], name: str, places: int) -> tuple[str, ...]:
     return (*rest[:target], name, *rest[target:])
 
 
-def card_html(place: int, spec: LoaderSpec, state: BackendState, *, enabled: bool) -> str:
-    """One backend: its place, whether it works here and why not, what it is for."""
+def cards_html(settings: Backends, loaders: Mapping[str, LoaderSpec], hardware: HardwareFacts) -> str:
+    """All cards, first the backend that is tried first. Looks at what is installed, which takes a few file accesses."""
+    order = [name for name in settings.order if name in loaders]
+    cards = [
+        card_html(
+            place,
+            loaders[name],
+            check(name, loaders, hardware=hardware),
+            enabled=settings.enabled(name),
+            last=place == len(order),
+        )
+        for place, name in enumerate(order, start=1)
+    ]
+    return f'<div class="backend-cards">{"".join(cards)}</div>'
+
+
+def card_html(place: int, spec: LoaderSpec, state: BackendState, *, enabled: bool, last: bool) -> str:
+    """One backend: its place, whether it works here and why not, what it is for, and what can be done with it."""
     tone: Tone = "plain" if not enabled else "ok" if state.installed else "problem"
     sentence = state.reason if enabled else f"switched off; {state.reason}"
     opens = [FORMAT_WORDS.get(str(item), str(item)) for item in sorted(spec.formats)]
@@ -45,9 +82,36 @@ def card_html(place: int, spec: LoaderSpec, state: BackendState, *, enabled: boo
         ("Can open", ", ".join(opens)),
     ]
     return (
-        f'<div class="backend" data-backend="{escape(spec.name)}"><h3><span class="place">{place}</span> '
-        f"{escape(spec.title)}</h3>{verdict_html(tone, sentence)}"
-        f'<p class="summary">{escape(spec.summary)}</p>{facts_html(rows)}</div>'
+        f'<section class="backend card" id="backend-card-{escape(spec.name)}" data-backend="{escape(spec.name)}">'
+        f'<h3><span class="place">{place}</span> {escape(spec.title)}</h3>{verdict_html(tone, sentence)}'
+        f'<p class="summary">{escape(spec.summary)}</p>{facts_html(rows)}'
+        f'<div class="card-actions">{_switch(spec, enabled)}'
+        f"{_button(spec, 'up', '↑', f'Try {spec.title} earlier', place > 1)}"
+        f"{_button(spec, 'down', '↓', f'Try {spec.title} later', not last)}"
+        f"{_install(spec, state)}</div></section>"
+    )
+
+
+def _switch(spec: LoaderSpec, enabled: bool) -> str:
+    name = escape(spec.name)
+    return (
+        f'<label class="switch"><input type="checkbox" id="backend-enabled-{name}" data-action="enabled" '
+        f'data-name="{name}"{" checked" if enabled else ""}> Enabled</label>'
+    )
+
+
+def _install(spec: LoaderSpec, state: BackendState) -> str:
+    if not state.requirements:
+        return ""
+    word = "Repair" if state.installed else "Install"
+    return _button(spec, "install", word, f"{word} {spec.title}", True)
+
+
+def _button(spec: LoaderSpec, action: str, text: str, label: str, usable: bool) -> str:
+    name = escape(spec.name)
+    return (
+        f'<button type="button" id="backend-{action}-{name}" data-action="{action}" data-name="{name}" '
+        f'aria-label="{escape(label)}" title="{escape(label)}"{"" if usable else " disabled"}>{text}</button>'
     )
 
 
