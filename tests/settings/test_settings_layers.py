@@ -123,6 +123,7 @@ def test_an_explicit_order_goes_before_priorities(paths: Paths) -> None:
         ),
         ("limits:\n  queue_length: true\n", "limits.queue_length is True"),
         ("limits:\n  queue_lenght: 3\n", "did you mean limits.queue_length?"),
+        ("loaders:\n  toy:\n    metal_enabled: true\n", "loaders.toy.metal_enabled in settings.yaml is not a setting"),
         ("limit:\n  queue_length: 3\n", "limit in settings.yaml is not a setting"),
         ("queue_length: 3\n", "did you mean limits.queue_length?"),
         ("limits: 3\n", "limits in settings.yaml must be a section"),
@@ -153,12 +154,31 @@ def test_a_file_that_is_not_yaml_stops_the_start_and_names_the_place(paths: Path
     paths.settings_file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidSetting, match="cannot be read"):
         load(paths)
+    paths.settings_file.write_text("[" * 10_000)
+    with pytest.raises(InvalidSetting, match="nested too deeply"):
+        load(paths)
+    paths.settings_file.write_text("server:\n  port: 1\nserver:\n  port: 2\n")
+    with pytest.raises(InvalidSetting, match="duplicate key"):
+        load(paths)
     paths.settings_file.write_text("- a\n- b\n")
     with pytest.raises(InvalidSetting, match="must hold sections"):
         load(paths)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"backends": 3}', '{"backends": {"toy": 3}}', '{"gpu_enable": true}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"backends": 3}',
+        '{"backends": {"toy": 3}}',
+        '{"backends": {"toy": {"priority": NaN}}}',
+        '{"backends": {"toy": {"enabled": "no"}}}',
+        '{"backends": {"toy": {"metal_enabled": true}}}',
+        '{"gpu_enable": true}',
+    ],
+)
 def test_a_broken_backend_config_is_reported(paths: Paths, text: str) -> None:
     paths.backend_config.write_text(text)
     settings = load(paths)

@@ -11,6 +11,7 @@ what is not understood here is reported and kept when the file is written.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ def parse(text: str, source: str) -> dict[str, Any]:
             hint="Correct that line, or move the file away; it is written anew when a setting is saved.",
             source=source,
         ) from error
+    except RecursionError as error:
+        raise InvalidSetting(f"{source} is nested too deeply to be a configuration", source=source) from error
     if not isinstance(data, dict):
         raise InvalidSetting(f"{source} must hold one JSON object", source=source)
     return data
@@ -144,7 +147,7 @@ def _read_switches(
     elif not enabled:
         disabled.append(name)
     priority = entry.get("priority")
-    if isinstance(priority, int | float) and not isinstance(priority, bool):
+    if isinstance(priority, int | float) and not isinstance(priority, bool) and math.isfinite(priority):
         priorities[name] = priority
     elif priority is not None:
         problems.append(

@@ -98,9 +98,17 @@ def unknown(key: str, source: str, keys: Iterable[str]) -> InvalidSetting:
 
 
 def nearest(key: str, keys: Iterable[str]) -> str | None:
-    """The declared key that `key` was probably meant to be: alike as a whole, or the same name in another section."""
+    """The declared key that `key` was probably meant to be.
+
+    A name alike in the same section, else the same name in another section, else a key alike as a whole.
+    """
     known = list(keys)
-    leaf = key.rpartition(".")[2]
+    section, _, leaf = key.rpartition(".")
+    beside = [item.rpartition(".")[2] for item in known if item.rpartition(".")[0] == section]
+    if near := difflib.get_close_matches(leaf, beside, n=1):
+        return f"{section}.{near[0]}" if section else near[0]
+    if section and beside:
+        return None
     same = [item for item in known if item.rpartition(".")[2] == leaf and not item.startswith("loaders.")]
     if len(same) == 1:
         return same[0]

@@ -151,6 +151,8 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
             hint="Correct that line, or move the file away to start with the defaults.",
             source=source,
         ) from error
+    except RecursionError as error:
+        raise InvalidSetting(f"{source} is nested too deeply to be a configuration", source=source) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
