@@ -76,6 +76,20 @@ def test_several_jobs_run_at_once(loader: XllamacppLoader) -> None:
         assert list(threads.map(job, range(3))) == [alone] * 3
 
 
+def test_jobs_that_do_not_fit_together_wait_for_each_other(starter_model: Path) -> None:
+    """Left to itself, the engine ends every reply when the shared cache is full."""
+    small = open_loader(starter_model, context_size=256)
+    small.load(lambda step, share: None)
+
+    def job(most: int) -> Collected:
+        return ask(small, "Write a long story.", max_tokens=most, temperature=1.2, min_p=0.0, seed=3)
+
+    with ThreadPoolExecutor(3) as threads:
+        replies = list(threads.map(job, (160, 150, 140)))
+    small.close()
+    assert [reply.finished.reason in ("length", "stop") for reply in replies] == [True] * 3
+
+
 def test_a_cancelled_job_frees_its_slot(loader: XllamacppLoader) -> None:
     cancelled = threading.Event()
     request = GenerationRequest(TWO_TURNS[0], SamplingParameters.parse({"temperature": 0.0, "max_tokens": 900}))

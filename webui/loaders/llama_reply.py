@@ -27,6 +27,9 @@ SAMPLERS = frozenset(SamplingParameters.model_fields)
 CANCEL_POLL_SECONDS = 0.05
 """How often a reply looks for its cancellation while the engine is silent. Text is never delayed by it."""
 
+SPARE_TOKENS = 16
+"""What a reply may need beyond its length: tokens that were drafted and not accepted."""
+
 _SAME_NAME = [
     "temperature",
     "top_k",
@@ -228,13 +231,27 @@ class Reply:
 
     def __init__(self, request: GenerationRequest, honoured: frozenset[str], prompt_tokens: int = 0) -> None:
         self._stopping = StopFilter((*request.stop, *request.sampling.stop_strings()))
+        self._most = request.sampling.max_tokens
         self._ignored = ignored_sampling(request.sampling, honoured)
         self._latest = Piece(completion_tokens=0, prompt_tokens=prompt_tokens, cached_tokens=0)
         self._started = time.monotonic()
         self._first: float | None = None
 
+    def longest(self, context_size: int) -> int:
+        """Tokens of the context that prompt and reply can come to need."""
+        if self._most < 0:
+            return context_size
+        return min(context_size, (self._latest.prompt_tokens or 0) + self._most + SPARE_TOKENS)
+
+    def never_started(self) -> Iterator[Chunk | Finished]:
+        """The end of a reply that was cancelled while it waited."""
+        yield self._finished("cancelled")
+
     def events(self, pieces: Iterator[Piece], cancelled: threading.Event) -> Iterator[Chunk | Finished]:
         """The contract's events. `pieces` is closed on the way out, which frees the engine's slot."""
+        if self._most == 0:  # which the engine would read as one
+            yield self._finished("length")
+            return
         reason: FinishReason | None = None
         with closing(pieces):  # type: ignore[type-var]  # every iterator given here is a generator
             for piece in pieces:
@@ -290,8 +307,3 @@ class Reply:
             stop_string=self._stopping.stopped,
             ignored_sampling=self._ignored,
         )
-
-
-def nothing_asked(prompt_tokens: int) -> Finished:
-    """The answer to a request for no tokens at all, which the engine would read as one."""
-    return Finished("length", prompt_tokens, 0, 0.0, 0.0)

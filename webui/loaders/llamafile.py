@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from webui.errors import AppError, EngineCrashed, EngineRefused
+from webui.loaders.context_budget import ContextBudget
 from webui.loaders.contract import (
     Availability,
     Chunk,
@@ -26,7 +27,7 @@ from webui.loaders.contract import (
 from webui.loaders.llama_files import judge_gguf
 from webui.loaders.llama_log import read_device
 from webui.loaders.llama_parameters import slots_of
-from webui.loaders.llama_reply import SAMPLERS, Reply, messages, native_piece, nothing_asked, openai_piece, request_body
+from webui.loaders.llama_reply import SAMPLERS, Reply, messages, native_piece, openai_piece, request_body
 from webui.loaders.llama_server import V2_SAMPLERS, Dialect, LlamaServer
 from webui.loaders.llamafile_flags import CommandLine, server_arguments
 from webui.loaders.llamafile_parameters import LlamafileParameters
@@ -45,6 +46,7 @@ class LlamafileLoader(Loader[LlamafileParameters]):
     _process: ServerProcess | None = None
     _server: LlamaServer
     _context_size: int
+    _budget: ContextBudget
 
     def load(self, progress: ReportProgress) -> LoadedModel:
         progress("Asking the program what it is", None)
@@ -54,6 +56,7 @@ class LlamafileLoader(Loader[LlamafileParameters]):
         command = self._start(program)
         told = self._server.context_size()
         self._context_size = told or self.parameters.context_size or self.facts.context_length or 0
+        self._budget = ContextBudget(self._context_size * (1 if command.shared_cache else command.slots))
         assert self._process is not None
         device = read_device(self._process.lines())
         return LoadedModel(
@@ -114,16 +117,14 @@ class LlamafileLoader(Loader[LlamafileParameters]):
         tokens = self.tokenize(request.prompt, add_bos=True)
         # Older servers cut a prompt that is too long without a word; so it is measured here for all of them.
         check_fits(len(tokens), self._context_size)
-        if request.sampling.max_tokens == 0:
-            yield nothing_asked(len(tokens))
-            return
-        completion = self._server.completion(request_body(request.sampling, self._context_size), request.prompt, tokens)
         second = self._server.dialect is Dialect.V2
         read = openai_piece if second else native_piece
-        pieces = (read(message) for message in messages(completion.produce, cancelled, completion.interrupt))
         reply = Reply(request, V2_SAMPLERS if second else SAMPLERS, len(tokens))
-        with self._explaining():
-            yield from reply.events(pieces, cancelled)
+        body = request_body(request.sampling, self._context_size)
+        with self._budget.reserve(reply.longest(self._context_size), cancelled) as held, self._explaining():
+            completion = self._server.completion(body, request.prompt, tokens)
+            pieces = (read(message) for message in messages(completion.produce, cancelled, completion.interrupt))
+            yield from reply.events(pieces, cancelled) if held else reply.never_started()
 
     def _explaining(self) -> _Explaining:
         return _Explaining(self._process)

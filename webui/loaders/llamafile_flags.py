@@ -81,7 +81,7 @@ ROWS: tuple[Row, ...] = (
     Row("draft_model", ("--model-draft", "--spec-draft-model", "-md")),
     Row("projector", ("--mmproj", "-mm")),
     Row("projector_on_gpu", ("--no-mmproj-offload",), _bare_if_off),
-    Row("gpu", ("--gpu",), lambda value: [value.upper() if value in ("amd", "nvidia", "apple") else value]),
+    Row("gpu", ("--gpu",)),
     Row("device", ("--device", "-dev")),
 )
 """Parameters that are one flag. Those that are several, or another one in each generation, have functions below."""
@@ -105,10 +105,11 @@ def _layers(value: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """The arguments, how many jobs they make room for, and what they could not say."""
+    """The arguments, how many jobs they make room for, whether those share one cache, and what could not be said."""
 
     arguments: tuple[str, ...]
     slots: int
+    shared_cache: bool
     notes: tuple[str, ...]
 
 
@@ -129,7 +130,7 @@ def server_arguments(
         line.words(name)
     if model is not None:
         line.words("-m", model)
-    slots = _context(line, wanted, trained_context)
+    slots, shared = _context(line, wanted, trained_context)
     line.flag("threads", ("--threads", "-t"), [str(choose_threads(wanted.threads))])
     _devices(line, wanted)
     _flash_attention(line, wanted)
@@ -141,7 +142,7 @@ def server_arguments(
             words = row.value(getattr(wanted, row.parameter))
             if words is not None:
                 line.flag(row.parameter, row.flags, words, needed=row.parameter in changed)
-    return CommandLine(tuple(line.arguments), slots, tuple(line.notes))
+    return CommandLine(tuple(line.arguments), slots, shared, tuple(line.notes))
 
 
 class _Line:
@@ -161,7 +162,7 @@ class _Line:
             self.notes.append(f"{self.program.path.name} {self.program.version} cannot set {parameter}.")
 
 
-def _context(line: _Line, wanted: LlamafileParameters, trained: int | None) -> int:
+def _context(line: _Line, wanted: LlamafileParameters, trained: int | None) -> tuple[int, bool]:
     """Context and slots. Where slots do not share a cache, most generations divide the context among them."""
     program = line.program
     unified = program.has("--kv-unified", "-kvu")
@@ -170,7 +171,7 @@ def _context(line: _Line, wanted: LlamafileParameters, trained: int | None) -> i
     if program.dialect is Dialect.V2:
         line.flag("context_size", ("--ctx-size", "-c"), [str(wanted.context_size)])
         line.flag("slots", ("--slots", "-s"), [str(slots)], needed=slots > 1)
-        return slots
+        return slots, False
     one = wanted.context_size or (0 if shares else trained or 0)
     line.words("-c", str(one if shares else one * slots))
     if program.has("--parallel", "-np"):
@@ -182,7 +183,7 @@ def _context(line: _Line, wanted: LlamafileParameters, trained: int | None) -> i
         line.words(unified)
     elif name := program.has("--no-kv-unified"):
         line.words(name)
-    return slots
+    return slots, shares
 
 
 def _devices(line: _Line, wanted: LlamafileParameters) -> None:

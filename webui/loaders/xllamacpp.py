@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.errors import BrokenPackage, InvalidSetting, MissingPackage, ModelNotFound
+from webui.loaders.context_budget import ContextBudget
 from webui.loaders.contract import (
     Chunk,
     Finished,
@@ -26,8 +27,9 @@ from webui.loaders.contract import (
 from webui.loaders.llama_files import judge_gguf
 from webui.loaders.llama_log import explain_failure, read_device
 from webui.loaders.llama_parameters import LlamaServerParameters, slots_of
-from webui.loaders.llama_reply import SAMPLERS, Emit, Reply, messages, nothing_asked, openai_piece, request_body
+from webui.loaders.llama_reply import SAMPLERS, Emit, Reply, messages, openai_piece, request_body
 from webui.loaders.llama_server import LlamaServer
+from webui.loaders.reply import check_fits
 from webui.loaders.threads import choose_threads
 from webui.loaders.xllamacpp_log import LogFile
 from webui.models.facts import ModelFormat
@@ -49,6 +51,7 @@ class XllamacppLoader(Loader[XllamacppParameters]):
     _server: Any = None
     _http: LlamaServer
     _context_size: int
+    _budget: ContextBudget
 
     def load(self, progress: ReportProgress) -> LoadedModel:
         progress("Importing xllamacpp", None)
@@ -66,6 +69,7 @@ class XllamacppLoader(Loader[XllamacppParameters]):
         self._http = LlamaServer(self._server.listening_address, key)
         self._context_size = context_size = self._http.context_size()
         slots = self.parameters.all_slots()
+        self._budget = ContextBudget(context_size if self.parameters.shared_cache else context_size * slots)
         return LoadedModel(
             context_size=context_size,
             device=device.text,
@@ -89,18 +93,17 @@ class XllamacppLoader(Loader[XllamacppParameters]):
         return self._http.tokenize(text, add_bos=add_bos)
 
     def generate(self, request: GenerationRequest, cancelled: threading.Event) -> Iterator[Chunk | Finished]:
-        if request.sampling.max_tokens == 0:
-            yield nothing_asked(len(self.tokenize(request.prompt, add_bos=True)))
-            return
-        # The engine tokenises the text itself (BOS added, special tokens parsed) and refuses one that does not fit
-        # before it computes anything, so that no round trip is spent on asking first.
-        body = {**request_body(request.sampling, self._context_size), "prompt": request.prompt}
+        tokens = self.tokenize(request.prompt, add_bos=True)
+        check_fits(len(tokens), self._context_size)
+        body = {**request_body(request.sampling, self._context_size), "prompt": tokens}
 
         def produce(emit: Emit) -> None:
             self._server.handle_completions(body, emit)
 
-        pieces = (openai_piece(message) for message in messages(produce, cancelled))
-        yield from Reply(request, SAMPLERS).events(pieces, cancelled)
+        reply = Reply(request, SAMPLERS, len(tokens))
+        with self._budget.reserve(reply.longest(self._context_size), cancelled) as held:
+            pieces = (openai_piece(message) for message in messages(produce, cancelled))
+            yield from reply.events(pieces, cancelled) if held else reply.never_started()
 
     def close(self) -> None:
         self._server = None
