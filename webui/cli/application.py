@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from webui.cli import care, models, run, serve
+from webui.cli import bench, care, models, run, serve
 from webui.cli.ending import FAILED, INTERRUPTED, command
 
 application = typer.Typer(
@@ -20,6 +20,7 @@ application.callback(invoke_without_command=True)(serve.start)
 application.command()(command(run.run))
 application.command()(command(models.models))
 application.command()(command(models.inspect))
+application.command()(command(bench.bench))
 application.command()(command(care.setup))
 application.command()(command(care.doctor))
 application.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
