@@ -29,11 +29,12 @@ def test_a_file_gets_a_line_when_the_work_moves_on() -> None:
     progress = TerminalProgress("Setting up", file)
     for step in range(101):
         progress(f"fetching {step}", step / 100)
+        progress(f"finding {step}", step / 100)
     progress("installing 3 packages", 1.0)
     lines = file.getvalue().splitlines()
     assert lines[0] == "Setting up: 0% fetching 0"
     assert lines[-1] == "Setting up: 100% installing 3 packages"
-    assert len(lines) == 12
+    assert len(lines) == 13
 
 
 def test_an_error_is_a_line_of_cause_and_one_of_hint() -> None:

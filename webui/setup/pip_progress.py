@@ -69,7 +69,8 @@ class Meter:
                 self._fetch(match)
             elif match := _COLLECTING.match(line):
                 self._collected += 1
-                name = match[1].replace("\\", "/").rpartition("/")[2].partition("==")[0]
+                name = match[1].replace("\\", "/").rpartition("/")[2]
+                name = name.partition("-")[0] if name.endswith((".whl", ".tar.gz")) else name.partition("==")[0]
                 self._advance(f"finding {name}", self._phases.found * min(self._collected / self._expected, 1.0))
             elif match := _BUILD_STEP.match(line):
                 done, total = int(match[1]), max(int(match[2]), 1)

@@ -27,7 +27,7 @@ class TerminalProgress:
         self.live = self.stream.isatty()
         self._drawn = 0.0
         self._plain_steps = -1
-        self._plain_phase = ""
+        self._plain_phases: set[str] = set()
 
     def __call__(self, text: str, share: float | None) -> None:
         """Report the step `text` and the share of the whole that is done."""
@@ -67,9 +67,9 @@ class TerminalProgress:
     def _line(self, text: str, share: float | None) -> None:
         phase = text.partition(" ")[0]
         steps = self._plain_steps if share is None else round(share * 100) // PLAIN_PERCENT
-        if steps <= self._plain_steps and phase == self._plain_phase:
+        if steps <= self._plain_steps and phase in self._plain_phases:
             return
-        self._plain_phase = phase
+        self._plain_phases.add(phase)
         self._plain_steps = steps
         percent = "" if share is None else f"{share * 100:.0f}% "
         self.stream.write(f"{self.title}: {percent}{text}\n")

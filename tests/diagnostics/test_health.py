@@ -1,0 +1,119 @@
+"""Health checks: what is well, what is not, and that each complaint comes with a way out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.builders.gguf import tiny_llama_bpe
+from webui.diagnostics.commands import run_doctor
+from webui.diagnostics.health import Check, CheckState, HealthFacts, gather, run_checks, worst
+from webui.hardware.facts import DiskFacts, GpuFacts, HardwareFacts, MemoryFacts
+from webui.loaders import LOADERS
+from webui.paths import Paths
+from webui.settings import Settings
+
+
+@pytest.fixture
+def facts(isolation: Path) -> HealthFacts:
+    found = gather(Paths(isolation).ensure())
+    assert isinstance(found.settings, Settings)
+    return found
+
+
+def check(facts: HealthFacts, name: str) -> Check:
+    return next(found for found in run_checks(facts) if found.name == name)
+
+
+def with_hardware(facts: HealthFacts, **changes: object) -> HealthFacts:
+    hardware: HardwareFacts = dataclasses.replace(facts.hardware, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(facts, hardware=hardware)
+
+
+def test_every_complaint_says_what_to_do(facts: HealthFacts) -> None:
+    checks = run_checks(facts)
+    assert {"Python", "Packages", "GPU", "Memory", "Disk", "Permissions", "Models", "Configuration", "Port"} <= {
+        found.name for found in checks
+    }
+    assert {f"Backend {name}" for name in LOADERS} <= {found.name for found in checks}
+    for found in checks:
+        assert found.sentence.endswith((".", "!")), found
+        assert found.fix or found.state is not CheckState.PROBLEM, found
+
+
+def test_the_worst_counts() -> None:
+    checks = [Check("a", CheckState.WARNING, ""), Check("b", CheckState.PROBLEM, ""), Check("c", CheckState.OK, "")]
+    assert worst(checks) is CheckState.PROBLEM
+    assert worst(checks[:1]) is CheckState.WARNING
+    assert worst([]) is CheckState.OK
+
+
+def test_memory_and_disk(facts: HealthFacts) -> None:
+    short = with_hardware(facts, memory=MemoryFacts(8 << 30, 500 << 20), disk=DiskFacts(Path("/"), 1 << 40, 50 << 20))
+    assert check(short, "Memory").state is CheckState.WARNING
+    assert check(short, "Disk").state is CheckState.PROBLEM
+    ample = with_hardware(facts, memory=MemoryFacts(8 << 30, 4 << 30), disk=DiskFacts(Path("/"), 1 << 40, 1 << 39))
+    assert check(ample, "Memory").sentence == "4.0 GiB of 8.0 GiB are free."
+    assert check(ample, "Disk").state is CheckState.OK
+
+
+def test_a_gpu_that_no_backend_uses(facts: HealthFacts) -> None:
+    alone = check(with_hardware(facts, gpus=(GpuFacts("intel", 0, "Arc A770", driver="31.0"),)), "GPU")
+    assert alone.state is CheckState.WARNING
+    assert "Arc A770, driver 31.0 is there, and no installed backend is built for it" in alone.sentence
+    assert check(with_hardware(facts, gpus=()), "GPU").sentence == "No GPU was found; models run on the CPU."
+
+
+def test_a_probe_that_failed_is_told(facts: HealthFacts) -> None:
+    found = check(with_hardware(facts, problems=("Could not read NVIDIA GPUs: driver too old.",)), "Hardware")
+    assert found.state is CheckState.WARNING
+
+
+def test_models_are_counted_and_broken_ones_named(facts: HealthFacts) -> None:
+    assert "There is no model" in check(facts, "Models").sentence
+    (facts.paths.models / "broken.gguf").write_bytes(b"GGUF\x03\0\0\0")
+    found = check(facts, "Models")
+    assert found.state is CheckState.WARNING
+    assert "broken.gguf" in found.sentence
+    tiny_llama_bpe(facts.paths.models / "good.gguf")
+    assert any(item.sentence.startswith("1 in ") for item in run_checks(facts) if item.name == "Models")
+
+
+def test_settings_that_cannot_be_read(facts: HealthFacts) -> None:
+    facts.paths.settings_file.write_text("server:\n  - nonsense\n  port: {")
+    found = [item for item in run_checks(gather(facts.paths)) if item.name == "Configuration"]
+    assert found
+    assert all(item.state is not CheckState.OK for item in found)
+
+
+def test_a_port_in_use(facts: HealthFacts) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = Settings.load(facts.paths, environment={}, command_line={"server.port": port})
+        facts = dataclasses.replace(facts, settings=settings)
+        assert check(facts, "Port").state is CheckState.WARNING
+        assert check(dataclasses.replace(facts, serving=True), "Port").state is CheckState.OK
+    assert check(facts, "Port").sentence == f"127.0.0.1:{port} is free."
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_a_home_that_cannot_be_made(facts: HealthFacts, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = check(dataclasses.replace(facts, paths=Paths(tmp_path / "file" / "home")), "Permissions")
+    assert found.state is CheckState.PROBLEM
+
+
+def test_doctor_reports_the_same_as_json(facts: HealthFacts, capsys: pytest.CaptureFixture[str]) -> None:
+    status = run_doctor(facts.paths, LOADERS, as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert status == (1 if report["state"] == "problem" else 0)
+    assert {"name", "state", "sentence", "fix"} == set(report["checks"][0])
+    assert run_doctor(facts.paths, LOADERS, as_json=False) == status
+    assert "Python" in capsys.readouterr().out
