@@ -188,6 +188,16 @@ def test_a_python_without_ensurepip_gets_the_name_of_the_package(door: Door, tmp
         assert f"python3.{sys.version_info.minor}-venv" in failed.stderr
 
 
+@pytest.mark.parametrize("door_wide_open", [["--share"], ["--host", "0.0.0.0"], ["--share", "--auth", "a:b"]])
+def test_a_page_for_everybody_is_refused_without_login_and_key(door_wide_open: list[str]) -> None:
+    command = [sys.executable, str(ROOT / "app.py"), "--no-setup", *door_wide_open]
+    refused = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert refused.returncode in (1, 2)
+    assert refused.stderr.startswith("Error: ")
+    assert "--api-key" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_any_python_3_can_read_the_door_and_is_told_what_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from webui.tabs.chat_list import LIST_SCRIPT
 from webui.tabs.chat_panel import QUIET, Panel, Seat, fresh_seat
 from webui.tabs.chat_replies import Parts, Replies
 from webui.tabs.chat_transcript import LATEX
-from webui.tabs.present import escape, quantity
+from webui.tabs.present import escape, failure_html, quantity
 from webui.tabs.status import reply_html
 
 SUGGESTIONS = (
@@ -75,8 +75,10 @@ def empty_html(context: AppContext) -> str:
     status = context.pool.status
     if status.state in (PoolState.EMPTY, PoolState.FAILED):
         text = "No model is loaded yet." if status.state is PoolState.EMPTY else "The model could not be loaded."
+        # A model that was tried and failed is explained on the top line; these came before any was tried.
+        why = "".join(failure_html(problem) for problem in context.startup_problems)
         return (
-            f'<div class="empty-chat"><h2>{text}</h2>'
+            f'<div class="empty-chat"><h2>{text}</h2>{why}'
             '<button type="button" class="go" data-act="go-model">Choose a model</button></div>'
         )
     facts = status.facts or status.incoming
