@@ -273,6 +273,8 @@ def mutate(source: bytes, draw: random.Random) -> bytes:
     """A few random injuries, most of them in the first kilobytes, where the header is."""
     data = bytearray(source)
     for _ in range(draw.randint(1, 6)):
+        if len(data) < 8:
+            break
         at = draw.randrange(min(len(data), draw.choice([64, 1024, 16_384])))
         injury = draw.randrange(5)
         if injury == 0:
