@@ -117,7 +117,7 @@ class LlamaServerParameters(Parameters):
     ] = "normal"
     cpu_mask: Annotated[
         str,
-        Field(pattern=r"^(0[xX])?[0-9a-fA-F]*$"),
+        Field(pattern=r"^((0[xX])?[0-9a-fA-F]+)?$"),
         Control(
             "CPU mask",
             "Hexadecimal mask of the cores the threads may use, such as 0xff. Empty for all.",
@@ -147,7 +147,11 @@ class LlamaServerParameters(Parameters):
     ] = "auto"
     warmup: Annotated[
         bool,
-        Control("Warm-up", "Runs once through the model after loading, so that the first reply is not slower."),
+        Control(
+            "Warm-up",
+            "Runs once through the model after loading, so that the first reply is not slower.",
+            section="Memory",
+        ),
     ] = True
 
     fit_to_memory: Annotated[

@@ -140,6 +140,7 @@ class Completion:
         self._path = path
         self._body = body
         self._lock = threading.Lock()
+        self._socket: socket.socket | None = None  # http.client forgets it once an answer ends with its connection
         self._interrupted = False
 
     def produce(self, emit: Emit) -> None:
@@ -150,8 +151,9 @@ class Completion:
                     if self._interrupted:
                         return
                     self._connection.connect()
-                assert self._connection.sock is not None
-                self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._socket = self._connection.sock
+                assert self._socket is not None
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connection.request("POST", self._path, json.dumps(self._body), self._headers)
                 self._read(self._connection.getresponse(), emit)
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
@@ -163,9 +165,9 @@ class Completion:
         """Cut the connection, which the server takes as a cancel. Does nothing when the reply has ended."""
         with self._lock:
             self._interrupted = True
-            if self._connection.sock is not None:
-                with contextlib.suppress(OSError):
-                    self._connection.sock.shutdown(socket.SHUT_RDWR)
+            if self._socket is not None:
+                with contextlib.suppress(OSError):  # closed already
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def _read(self, answer: http.client.HTTPResponse, emit: Emit) -> None:
         if answer.status != http.HTTPStatus.OK:

@@ -183,7 +183,8 @@ def _set_devices(engine: Any, params: Any, wanted: XllamacppParameters) -> None:
     params.split_mode = engine.llama_split_mode[f"LLAMA_SPLIT_MODE_{wanted.split_mode.upper()}"]
     shares = [float(share) for share in wanted.tensor_split.split(",") if share.strip()]
     if shares:
-        params.tensor_split = shares + [0.0] * (len(params.tensor_split) - len(shares))
+        room = len(params.tensor_split)
+        params.tensor_split = (shares + [0.0] * room)[:room]
     params.no_op_offload = not wanted.offload_operations
     placements = [wanted.override_tensors] if wanted.override_tensors else []
     placements += [
@@ -201,8 +202,9 @@ def _set_devices(engine: Any, params: Any, wanted: XllamacppParameters) -> None:
 
 
 def _has_gpu(engine: Any) -> bool:
-    cpu = engine.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
-    return any(device["type"] != cpu for device in engine.get_device_info())
+    kinds = engine.ggml_backend_dev_type
+    gpus = (kinds.GGML_BACKEND_DEVICE_TYPE_GPU, kinds.GGML_BACKEND_DEVICE_TYPE_IGPU)
+    return any(device["type"] in gpus for device in engine.get_device_info())
 
 
 def _set_rope(engine: Any, params: Any, wanted: XllamacppParameters) -> None:
