@@ -189,7 +189,8 @@ class ApiKeyCheck:
         headers = Headers(scope=scope)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        if hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._key):
+        # Header values are read as Latin-1, so this gives back the bytes that were sent.
+        if hmac.compare_digest(given.encode("latin-1"), self._key):
             await self.app(scope, receive, send)
             return
         error = AccessDenied(

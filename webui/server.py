@@ -1,9 +1,9 @@
 """The server: one FastAPI app with the checks, the API and the page, and the process that runs it.
 
 `create_api` puts checks and routes together, `create_app` adds the page. `serve` binds the port, runs uvicorn in the
-main thread and ends everything in order: replies are stored, workers ended, files closed. Routes are in `webui.api`, the
-checks in `webui.security`, the page in `webui.tabs`. Nothing here waits for hardware or a model: those come up in the
-background.
+main thread and ends everything in order: replies are stored, workers ended, files closed. Routes are in `webui.api`,
+the checks in `webui.security`, the page in `webui.tabs`. Nothing here waits for hardware or a model: those come up in
+the background.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request
+from starlette.datastructures import State
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.api import health, openai
 from webui.api.errors import error_response, handle_errors
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GOODBYE_SECONDS = 1
-"""How long open pages may take to notice the end; their event streams would stay open for ever."""
+GOODBYE_SECONDS = 2
+"""How long connections may take to notice the end before they are cut."""
 MAX_UPLOAD = "64mb"
 
 
@@ -74,6 +75,7 @@ def create_api(context: AppContext) -> FastAPI:
     # No pages of FastAPI's own: they come from another host.
     app = FastAPI(title="GGUF Loader WebUI", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hosts = KnownHosts(server.host, server.allowed_hosts)
+    app.state.leaving = asyncio.Event()
     handle_errors(app)
     app.include_router(health.routes(context))
     app.include_router(openai.routes(context))
@@ -87,6 +89,7 @@ def create_api(context: AppContext) -> FastAPI:
     app.add_middleware(OriginCheck, hosts=app.state.hosts, refuse=error_response)
     app.add_middleware(HostCheck, hosts=app.state.hosts, refuse=error_response)
     app.add_middleware(PageHeaders)
+    app.add_middleware(CleanEnd, leaving=app.state.leaving)
     return app
 
 
@@ -135,6 +138,50 @@ class CompressGets:
         await (self._compressing if compress else self.app)(scope, receive, send)
 
 
+class CleanEnd:
+    """Lets open event streams end by themselves when the server does: each is told that its client has gone.
+
+    A page keeps streams open for as long as it is shown; each one that is cut would be an error in the log.
+    """
+
+    def __init__(self, app: ASGIApp, leaving: asyncio.Event) -> None:
+        self.app, self._leaving = app, leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body_read, state = False, ""
+
+        async def receive_until_the_end() -> Message:
+            nonlocal body_read
+            if not body_read:
+                message = await receive()
+                body_read = not message.get("more_body", False)
+                return message
+            return await self._first_of(receive)
+
+        async def watched(message: Message) -> None:
+            nonlocal state
+            state = "open" if message["type"] == "http.response.start" or message.get("more_body") else "complete"
+            await send(message)
+
+        await self.app(scope, receive_until_the_end, watched)
+        if state == "open" and self._leaving.is_set():
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _first_of(self, receive: Receive) -> Message:
+        """What the client does next, or that it has gone as soon as the server ends."""
+        message = asyncio.ensure_future(receive())
+        leaving = asyncio.ensure_future(self._leaving.wait())
+        try:
+            await asyncio.wait((message, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return message.result() if message.done() else {"type": "http.disconnect"}
+        finally:
+            message.cancel()
+            leaving.cancel()
+
+
 # --- the process ----------------------------------------------------------------------------------------------------
 
 
@@ -159,15 +206,15 @@ def serve(context: AppContext) -> None:
             timeout_keep_alive=65,
         )
         with _signals_end_quietly():
-            _Server(config, context, app.state.hosts).run(sockets=[listener])
+            _Server(config, context, app.state).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with a word when it is up and replies brought in before connections are cut."""
+    """uvicorn, with a word when it is up, and an end in order: replies are stored, then streams end."""
 
-    def __init__(self, config: uvicorn.Config, context: AppContext, hosts: KnownHosts) -> None:
+    def __init__(self, config: uvicorn.Config, context: AppContext, state: State) -> None:
         super().__init__(config)
-        self._context, self._hosts = context, hosts
+        self._context, self._state = context, state
         self._sharing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -181,12 +228,13 @@ class _Server(uvicorn.Server):
         if settings.open_browser:
             await asyncio.to_thread(webbrowser.open, url)
         if settings.share:
-            self._sharing = asyncio.create_task(share(port, self._hosts))
+            self._sharing = asyncio.create_task(share(port, self._state.hosts))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._sharing is not None:
             self._sharing.cancel()
         await self._context.chats.close()
+        self._state.leaving.set()
         await super().shutdown(sockets)
 
 

@@ -9,21 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.server.running import RunningServer, running_server
 from webui.pool import JobState
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RunningServer]:
-    async with running_server(tmp_path, models=("alpha", "beta"), loaders__toy__context_size=40) as running:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningServer]:
+    home = tmp_path_factory.mktemp("quick")
+    async with running_server(home, models=("alpha", "beta"), loaders__toy__context_size=40) as running:
         yield running
 
 
-@pytest.fixture
-async def slow_server(tmp_path: Path) -> AsyncIterator[RunningServer]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def slow_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningServer]:
+    home = tmp_path_factory.mktemp("slow")
     async with running_server(
-        tmp_path, loaders__toy__delay=0.1, loaders__toy__context_size=1000, limits__queue_length=1
+        home, loaders__toy__delay=0.1, loaders__toy__context_size=1000, limits__queue_length=1
     ) as running:
         yield running
 
