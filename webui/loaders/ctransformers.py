@@ -42,6 +42,7 @@ from webui.loaders.shared import (
 from webui.loaders.special_tokens import SpecialTokens, read_special_tokens
 from webui.loaders.threads import choose_threads
 from webui.models.facts import ModelFormat
+from webui.models.gguf_facts import gguf_facts
 
 MOST_BATCH = 512  # the engine sizes its scratch memory for this
 ALL_LAYERS = 1000  # the engine takes -1 for "no GPU", and any number beyond the last layer for all
@@ -96,6 +97,9 @@ class CtransformersLoader(Loader[CtransformersParameters]):
         verdict = judge(self.facts)
         if not verdict.ok:
             raise UnsupportedArchitecture("ctransformers cannot open this file.", cause=verdict.reason)
+        if self.facts.format is ModelFormat.GGUF:
+            # The engine maps the file without measuring it, and dies when it reads beyond its end.
+            gguf_facts(self.facts.path)
         progress("Importing ctransformers", None)
         package = _import_engine()
         notes: list[str] = []

@@ -111,7 +111,8 @@ _REASONS: tuple[tuple[re.Pattern[str], type[AppError], str], ...] = (
     ),
     (
         re.compile(
-            r"failed to allocate|unable to allocate|bad_alloc|Cannot allocate memory|failed to mmap|not enough memory"
+            r"failed to allocate|unable to allocate|bad_alloc|insufficient memory|Cannot allocate memory"
+            r"|failed to mmap|not enough memory"
         ),
         HostOutOfMemory,
         "The machine's memory does not suffice for this model and context.",
