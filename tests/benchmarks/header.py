@@ -13,6 +13,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
@@ -55,32 +56,41 @@ def mutated_headers(folder: Path) -> bool:
     sources = [tiny_raw(version, order).build() for version in (1, 2, 3) for order in "<>"]
     sources.append(tiny_llama_bpe(folder / "source.gguf", quantization="Q4_0").read_bytes())
     sources.append(large_vocabulary(folder / "small.gguf", tokens=3000).read_bytes())
-    slowest, largest = 0.0, 0
-    outcomes: Counter[str] = Counter()
-    for traced in (False, True):
-        draw = random.Random(1)
-        if traced:
-            tracemalloc.start()
-        for _ in range(MUTATIONS):
-            path = folder / "mutated.gguf"
-            path.write_bytes(mutate(draw.choice(sources), draw))
-            before = tracemalloc.get_traced_memory()[0] if traced else 0
-            if traced:
-                tracemalloc.reset_peak()
-            began = time.perf_counter()
-            try:
-                outcome = type(inspect_model(path)).__name__
-            except AppError as error:
-                outcome = type(error).__name__
-            if traced:
-                largest = max(largest, tracemalloc.get_traced_memory()[1] - before)
-            else:
-                slowest = max(slowest, time.perf_counter() - began)
-                outcomes[outcome] += 1
-        if traced:
-            tracemalloc.stop()
+    path = folder / "mutated.gguf"
+    slowest, outcomes = 0.0, Counter[str]()
+    for injured in _mutations(sources):
+        path.write_bytes(injured)
+        outcome, spent = _timed(path)
+        outcomes[outcome] += 1
+        if spent > MOST_MUTATED_SECONDS:  # a slow header is slow every time; a busy machine is not
+            spent = min(spent, *(_timed(path)[1] for _ in range(3)))
+        slowest = max(slowest, spent)
+    largest = 0
+    tracemalloc.start()
+    for injured in _mutations(sources):
+        path.write_bytes(injured)
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        _timed(path)
+        largest = max(largest, tracemalloc.get_traced_memory()[1] - before)
+    tracemalloc.stop()
     print(f"{MUTATIONS:,} mutated headers: worst {slowest * 1000:.1f} ms, {largest / 1e6:.1f} MB; {dict(outcomes)}")
     return slowest <= MOST_MUTATED_SECONDS and largest <= MOST_MUTATED_BYTES
+
+
+def _mutations(sources: list[bytes]) -> Iterator[bytes]:
+    draw = random.Random(1)
+    return (mutate(draw.choice(sources), draw) for _ in range(MUTATIONS))
+
+
+def _timed(path: Path) -> tuple[str, float]:
+    """What came of it, and the seconds it took. Anything but facts or an `AppError` ends the benchmark."""
+    began = time.perf_counter()
+    try:
+        outcome = type(inspect_model(path)).__name__
+    except AppError as error:
+        outcome = type(error).__name__
+    return outcome, time.perf_counter() - began
 
 
 def main() -> int:
