@@ -97,7 +97,7 @@ class Conversation:
         speculative = bool(opened.assistant or wanted.draft_tokens)
         # Speculation crops the cache in its own ways, and the other kinds of cache cannot be continued.
         self._reuse = (
-            wanted.cache == "dynamic" and not speculative and bool(opened.model._supports_default_dynamic_cache())
+            opened.cache == "dynamic" and not speculative and bool(opened.model._supports_default_dynamic_cache())
         )
         if not wanted.compile:
             self._watch_layers()
@@ -217,8 +217,8 @@ class Conversation:
         options: dict[str, Any] = {}
         if self._reuse:
             options["past_key_values"] = self._cache
-        elif self._wanted.cache != "dynamic":
-            options["cache_implementation"] = self._wanted.cache
+        elif self._opened.cache != "dynamic":
+            options["cache_implementation"] = self._opened.cache
         if self._reuse and prompt_length > self._wanted.batch_size:
             options["prefill_chunk_size"] = self._wanted.batch_size
         return options

@@ -30,11 +30,12 @@ LARGE_PARAMETERS = 1_000_000_000
 
 @dataclass
 class OpenModel:
-    """A model ready to generate. `ends` are the ids that end a reply."""
+    """A model ready to generate. `ends` are the ids that end a reply, `cache` the kind of KV cache that is possible."""
 
     model: Any
     tokenizer: Any
     assistant: Any
+    cache: str
     ends: frozenset[int]
     device: str
     device_kind: str
@@ -45,6 +46,7 @@ def open_model(facts: ModelFacts, wanted: TransformersParameters) -> OpenModel:
     """Load everything `wanted` names. Raises our errors for what it can name; transformers' own ones pass through."""
     notes: list[str] = []
     place = _source(facts)
+    cache_kind = _cache_kind(wanted, notes)
     with _quick_gguf() if facts.format is ModelFormat.GGUF else nullcontext():
         tokenizer = AutoTokenizer.from_pretrained(
             **place, local_files_only=True, trust_remote_code=wanted.trust_remote_code
@@ -65,7 +67,7 @@ def open_model(facts: ModelFacts, wanted: TransformersParameters) -> OpenModel:
     if wanted.compile:
         _compile(model, wanted, notes)
     device, kind = _device(model)
-    return OpenModel(model, tokenizer, _assistant(wanted, model), ends, device, kind, tuple(notes))
+    return OpenModel(model, tokenizer, _assistant(wanted, model), cache_kind, ends, device, kind, tuple(notes))
 
 
 def _source(facts: ModelFacts) -> dict[str, Any]:
@@ -96,6 +98,20 @@ def _options(facts: ModelFacts, wanted: TransformersParameters, notes: list[str]
         options["quantization_config"] = config
     _require_own_quantizer(facts)
     return options
+
+
+def _cache_kind(wanted: TransformersParameters, notes: list[str]) -> str:
+    """The KV cache as asked for, where its parts are there."""
+    if wanted.cache.startswith("offloaded") and not torch.cuda.is_available():
+        notes.append("The KV cache is not offloaded: that needs a CUDA GPU.")
+        return "static" if wanted.cache.endswith("static") else "dynamic"
+    if wanted.cache == "quantized" and importlib.util.find_spec("optimum") is None:
+        raise MissingPackage(
+            "A quantised KV cache needs the package optimum-quanto, which is not installed.",
+            hint="Install it beside transformers, or choose another KV cache.",
+            package="optimum-quanto",
+        )
+    return wanted.cache
 
 
 def _gpu_present() -> bool:
