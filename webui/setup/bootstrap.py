@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from webui.errors import AppError, SetupFailed
 from webui.paths import PROJECT_ROOT as ROOT
+from webui.setup.ending import orderly_end
 from webui.setup.environment import Environment, State
 from webui.setup.terminal import TerminalProgress, write_error
 
@@ -46,9 +46,9 @@ def enter(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
         if _asks_for_help(arguments) and environment.state() is not State.READY:
             sys.stdout.write(HELP)
             return 0, arguments
-        previous = signal.signal(signal.SIGTERM, _terminate)
         try:
-            environment.prepare(TerminalProgress("Setting up"))
+            with orderly_end():
+                environment.prepare(TerminalProgress("Setting up"))
             if not environment.is_running:
                 return _move_into(environment, arguments), arguments
         except AppError as error:
@@ -57,17 +57,11 @@ def enter(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
         except KeyboardInterrupt:
             sys.stderr.write("\nInterrupted. The next start continues the set-up.\n")
             return INTERRUPTED, arguments
-        finally:
-            signal.signal(signal.SIGTERM, previous)
     return None, arguments
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:
     return "--help" in arguments or "-h" in arguments
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _move_into(environment: Environment, arguments: Sequence[str]) -> int:

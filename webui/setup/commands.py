@@ -12,6 +12,7 @@ from dataclasses import asdict
 from webui.errors import AppError, NotFound
 from webui.loaders.contract import LoaderSpec
 from webui.setup.backends import BackendState, check, install, requirements_of
+from webui.setup.ending import orderly_end
 from webui.setup.terminal import TerminalProgress, write_error
 
 ALL = "all"
@@ -29,7 +30,8 @@ def run_setup(names: Sequence[str], loaders: Mapping[str, LoaderSpec], *, only_c
             if ALL in names and requirements_of(loaders[name]) is None:
                 continue
             try:
-                asyncio.run(_install(name, loaders))
+                with orderly_end():
+                    asyncio.run(_install(name, loaders))
             except AppError as error:
                 errors[name] = error
                 write_error(error)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from webui.errors import AppError, SetupFailed
 from webui.paths import PROJECT_ROOT
+from webui.setup.ending import orderly_end
 from webui.setup.lock import FileLock, environment_lock
 from webui.setup.pip import PipRun
 from webui.setup.pip_progress import READY_WHEELS, ReportStep
@@ -77,7 +78,8 @@ def provide_first_model(models: Path, progress: ReportStep) -> AppError | None:
     ):
         return None
     try:
-        ensure_starter(models, progress)
+        with orderly_end():
+            ensure_starter(models, progress)
     except AppError as error:
         return error
     return None

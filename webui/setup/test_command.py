@@ -14,6 +14,7 @@ from webui.errors import Busy
 from webui.paths import PROJECT_ROOT
 from webui.setup.backends import COMPILED, REQUIREMENTS
 from webui.setup.browser import VARIABLE, ensure_chromium
+from webui.setup.ending import orderly_end
 from webui.setup.installed import differences
 from webui.setup.lock import environment_lock
 from webui.setup.pip import PipRun
@@ -79,7 +80,8 @@ def install_needed() -> None:
             hold=lock.descriptor,
         )
         try:
-            run.run(progress)
+            with orderly_end():
+                run.run(progress)
         finally:
             progress.stop()
     importlib.invalidate_caches()
