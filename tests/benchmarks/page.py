@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.app_process import ROOT, AppProcess, running_app
 from tests.browser.conftest import chromium_path
-from webui.chat.conversations import ConversationStore, Message
+from webui.chat.conversations import ConversationStore
 from webui.paths import Paths
 from webui.setup.starter import ensure_starter
 
@@ -140,12 +141,15 @@ def ask(page: Page, text: str, timeout_seconds: float = 120) -> dict[str, float]
     return seen
 
 
-def last_reply(home: Path) -> Message:
-    store = ConversationStore(Paths(home).chats / "chats.sqlite3")
-    try:
-        return store.get(store.list()[0].id).messages[-1]
-    finally:
-        store.close()
+def engine_times(home: Path) -> dict[str, float]:
+    """The engine's own times of the last reply, seconds, once it is written. Reads beside the running app."""
+    database = Paths(home).chats / "chats.sqlite3"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        while True:
+            (timings,) = connection.execute("SELECT timings FROM messages ORDER BY number DESC LIMIT 1").fetchone()
+            if timings is not None:
+                return dict(json.loads(timings))
+            time.sleep(0.05)
 
 
 def measure_first_token(page: Page, app: AppProcess, runs: int) -> dict[str, Any]:
@@ -156,7 +160,7 @@ def measure_first_token(page: Page, app: AppProcess, runs: int) -> dict[str, Any
     page.evaluate(WATCH)
     for run in range(runs + 1):
         seen = ask(page, f"Say one short sentence about the number {run}.")
-        own = float((last_reply(app.home).timings or {})["prompt_seconds"]) * 1000
+        own = engine_times(app.home)["prompt_seconds"] * 1000
         if run:  # the first one warms everything up
             engine.append(own)
             added.append(seen["first"] - seen["enter"] - own)
@@ -176,8 +180,8 @@ def measure_long_reply(page: Page, app: AppProcess, runs: int) -> dict[str, Any]
     page.evaluate(WATCH)
     for _run in range(runs):
         seen = ask(page, "Go on.")
-        timings = last_reply(app.home).timings or {}
-        engine = float(timings["prompt_seconds"]) + float(timings["generation_seconds"])
+        timings = engine_times(app.home)
+        engine = timings["prompt_seconds"] + timings["generation_seconds"]
         ratios.append((seen["end"] - seen["enter"]) / 1000 / engine)
     return {"long_reply_ratio": statistics.median(ratios), "long_reply_all": [round(ratio, 3) for ratio in ratios]}
 
