@@ -293,8 +293,7 @@ class Pool:
         """Both models at once: only where the host has room, and never where they would share a GPU."""
         if previous.loaded is None or previous.loaded.device_kind != "cpu":
             return False
-        converts = self._loaders[candidate.loader].can_open(facts).converts
-        return fits_beside(rough_need(facts, converts=converts), self._available_memory())
+        return fits_beside(rough_need(facts, converts=candidate.converts), self._available_memory())
 
     def _new_residency(self, facts: ModelFacts) -> Residency:
         limits = self._settings().limits
