@@ -8,6 +8,7 @@ vocabulary.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import sys
 import threading
@@ -39,9 +40,11 @@ class EngineLog:
     def __init__(self, library: Any) -> None:
         self.lines: deque[str] = deque(maxlen=LOG_LINES)
         self._forwarding = False
-        # The engine keeps the bare function pointer, so the callback object has to live as long as the log.
-        self._callback = library.llama_log_callback(self._receive)
-        library.llama_log_set(self._callback, ctypes.c_void_p(0))
+        # The engine keeps the bare function pointer and may log at any time until the process ends, so the callback
+        # is held until Python itself goes, and taken out of the engine just before.
+        callback = library.llama_log_callback(self._receive)
+        library.llama_log_set(callback, ctypes.c_void_p(0))
+        atexit.register(_stop_logging, library, callback)
 
     def _receive(self, level: int, text: bytes, _user_data: Any) -> None:
         if level != _CONTINUED:
@@ -52,6 +55,11 @@ class EngineLog:
         if line.strip(". \r\n"):
             self.lines.append(line)
             sys.stderr.write(line if line.endswith("\n") else line + "\n")
+
+
+def _stop_logging(library: Any, callback: Any) -> None:
+    """Give the engine back its own log; `callback` is an argument so that it lives until now."""
+    library.llama_log_set(ctypes.cast(None, library.llama_log_callback), ctypes.c_void_p(0))
 
 
 class LlamaEngine:
