@@ -59,7 +59,7 @@ class EngineLog:
 
 def _stop_logging(library: Any, callback: Any) -> None:
     """Give the engine back its own log; `callback` is an argument so that it lives until now."""
-    library.llama_log_set(ctypes.cast(None, library.llama_log_callback), ctypes.c_void_p(0))
+    library.llama_log_set(library.llama_log_callback(), ctypes.c_void_p(0))
 
 
 class LlamaEngine:
