@@ -19,12 +19,12 @@ import socket
 import sys
 import webbrowser
 from collections.abc import AsyncGenerator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request
-from starlette.datastructures import State
+from starlette.datastructures import Headers, State
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -75,7 +75,7 @@ def create_api(context: AppContext) -> FastAPI:
     # No pages of FastAPI's own: they come from another host.
     app = FastAPI(title="GGUF Loader WebUI", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hosts = KnownHosts(server.host, server.allowed_hosts)
-    app.state.leaving = asyncio.Event()
+    app.state.streams = OpenStreams()
     handle_errors(app)
     app.include_router(health.routes(context))
     app.include_router(openai.routes(context))
@@ -89,7 +89,7 @@ def create_api(context: AppContext) -> FastAPI:
     app.add_middleware(OriginCheck, hosts=app.state.hosts, refuse=error_response)
     app.add_middleware(HostCheck, hosts=app.state.hosts, refuse=error_response)
     app.add_middleware(PageHeaders)
-    app.add_middleware(CleanEnd, leaving=app.state.leaving)
+    app.add_middleware(CleanEnd, streams=app.state.streams)
     return app
 
 
@@ -138,48 +138,53 @@ class CompressGets:
         await (self._compressing if compress else self.app)(scope, receive, send)
 
 
+class OpenStreams:
+    """The event streams that are open now. A page keeps some for as long as it is shown."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.ending = False
+
+    def end(self) -> None:
+        """Let each of them end as if it were complete; being cut would be an error in the log."""
+        self.ending = True
+        for task in self.tasks:
+            task.cancel()
+
+
 class CleanEnd:
-    """Lets open event streams end by themselves when the server does: each is told that its client has gone.
+    """Keeps the account of `OpenStreams`."""
 
-    A page keeps streams open for as long as it is shown; each one that is cut would be an error in the log.
-    """
-
-    def __init__(self, app: ASGIApp, leaving: asyncio.Event) -> None:
-        self.app, self._leaving = app, leaving
+    def __init__(self, app: ASGIApp, streams: OpenStreams) -> None:
+        self.app, self._streams = app, streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        task = asyncio.current_task()
+        if scope["type"] != "http" or task is None:
             await self.app(scope, receive, send)
             return
-        body_read, state = False, ""
 
-        async def receive_until_the_end() -> Message:
-            nonlocal body_read
-            if not body_read:
-                message = await receive()
-                body_read = not message.get("more_body", False)
-                return message
-            return await self._first_of(receive)
+        complete = False
 
         async def watched(message: Message) -> None:
-            nonlocal state
-            state = "open" if message["type"] == "http.response.start" or message.get("more_body") else "complete"
+            nonlocal complete
             await send(message)
+            if message["type"] == "http.response.start":
+                if Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream"):
+                    self._streams.tasks.add(task)
+            else:
+                complete = not message.get("more_body", False)
 
-        await self.app(scope, receive_until_the_end, watched)
-        if state == "open" and self._leaving.is_set():
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _first_of(self, receive: Receive) -> Message:
-        """What the client does next, or that it has gone as soon as the server ends."""
-        message = asyncio.ensure_future(receive())
-        leaving = asyncio.ensure_future(self._leaving.wait())
         try:
-            await asyncio.wait((message, leaving), return_when=asyncio.FIRST_COMPLETED)
-            return message.result() if message.done() else {"type": "http.disconnect"}
+            await self.app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if not (self._streams.ending and task in self._streams.tasks):
+                raise
+            task.uncancel()
+            if not complete:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            message.cancel()
-            leaving.cancel()
+            self._streams.tasks.discard(task)
 
 
 # --- the process ----------------------------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ class _Server(uvicorn.Server):
         if self._sharing is not None:
             self._sharing.cancel()
         await self._context.chats.close()
-        self._state.leaving.set()
+        self._state.streams.end()
         await super().shutdown(sockets)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from webui.chat import conversations
+from webui.chat import conversations, database
 from webui.chat.conversations import ConversationStore, title_from
 from webui.errors import ConfigurationError, NotFound
 
@@ -61,7 +61,7 @@ def test_the_first_message_gives_the_title_until_one_is_given_by_hand(store: Con
 @pytest.mark.parametrize("with_fts", [True, False])
 def test_search_finds_words_in_titles_and_text(tmp_path: Path, with_fts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not with_fts:
-        monkeypatch.setattr(conversations, "_has_fts5", lambda connection: False)
+        monkeypatch.setattr(database, "_has_fts5", lambda connection: False)
     store = ConversationStore(tmp_path / "chats.sqlite")
     fruit = store.create()
     store.append(fruit.id, "user", "Apples are 100% red")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -262,8 +263,10 @@ async def test_a_growing_reply_is_written_down_before_it_ends(
     await room.service.send(chat.id, "w " * 60)
 
     def saved() -> str:
-        row = room.store._connection.execute("SELECT content FROM messages WHERE writing").fetchone()
-        return str(row[0])
+        with sqlite3.connect(room.store.path) as reader:
+            found = str(reader.execute("SELECT content FROM messages WHERE writing").fetchone()[0])
+        reader.close()
+        return found
 
     await until(lambda: len(saved()) > 6)
     assert room.service.active_job(chat.id) is not None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
-from webui import __version__
+import webui
 from webui.models.inspect import model_id
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def routes(context: AppContext) -> APIRouter:
             "loader": status.loader,
             "device": status.model.device if status.model else None,
             "queue": {"running": status.running, "queued": status.queued},
-            "version": __version__,
+            "version": webui.__version__,
         }
 
     return router

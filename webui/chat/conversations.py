@@ -10,64 +10,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from webui.errors import Cancelled, ConfigurationError, NotFound
+from webui.chat.database import Database
+from webui.errors import Cancelled, NotFound
 
-SCHEMA_VERSION = 1
 TITLE_LENGTH = 60
 NEW_TITLE = "New chat"
-
-_SCHEMA = """
-CREATE TABLE conversations (
-    id TEXT PRIMARY KEY,
-    title TEXT NOT NULL,
-    named INTEGER NOT NULL DEFAULT 0,
-    created_at REAL NOT NULL,
-    updated_at REAL NOT NULL,
-    system_prompt TEXT NOT NULL DEFAULT '',
-    preset TEXT NOT NULL DEFAULT '',
-    sampling TEXT NOT NULL DEFAULT '{}'
-);
-CREATE TABLE messages (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    conversation TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
-    role TEXT NOT NULL,
-    content TEXT NOT NULL,
-    created_at REAL NOT NULL,
-    writing INTEGER NOT NULL DEFAULT 0,
-    partial INTEGER NOT NULL DEFAULT 0,
-    error TEXT,
-    timings TEXT,
-    loader TEXT NOT NULL DEFAULT '',
-    model TEXT NOT NULL DEFAULT '',
-    notes TEXT NOT NULL DEFAULT '[]'
-);
-CREATE INDEX messages_by_conversation ON messages(conversation, number);
-CREATE INDEX conversations_by_time ON conversations(updated_at DESC);
-CREATE INDEX messages_being_written ON messages(writing) WHERE writing;
-"""
-_SEARCH = """
-CREATE VIRTUAL TABLE search USING fts5(content, content='messages', content_rowid='number', tokenize='unicode61');
-CREATE TRIGGER search_added AFTER INSERT ON messages BEGIN
-    INSERT INTO search(rowid, content) VALUES (new.number, new.content);
-END;
-CREATE TRIGGER search_removed AFTER DELETE ON messages BEGIN
-    INSERT INTO search(search, rowid, content) VALUES ('delete', old.number, old.content);
-END;
-CREATE TRIGGER search_changed AFTER UPDATE OF content ON messages BEGIN
-    INSERT INTO search(search, rowid, content) VALUES ('delete', old.number, old.content);
-    INSERT INTO search(rowid, content) VALUES (new.number, new.content);
-END;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,59 +72,13 @@ class ConversationStore:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = threading.RLock()
-        try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-            self._connection.row_factory = sqlite3.Row
-            self._prepare()
-        except sqlite3.DatabaseError as error:
-            raise ConfigurationError(
-                f"The conversations in {path} cannot be opened: {error}.",
-                hint="Move the file away to start with an empty list; it is not changed.",
-            ) from error
+        self._database = Database(path)
+        self._transaction = self._database.transaction
         self.mark_interrupted()
 
-    def _prepare(self) -> None:
-        run = self._connection.execute
-        run("PRAGMA journal_mode=WAL")
-        run("PRAGMA synchronous=NORMAL")
-        run("PRAGMA foreign_keys=ON")
-        version = run("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"{self.path} was written by a newer version of this app.",
-                hint="Update the app, or move the file away.",
-            )
-        if version == 0:
-            with self._transaction():
-                for statement in _statements(_SCHEMA):
-                    run(statement)
-                if _has_fts5(self._connection):
-                    for statement in _statements(_SEARCH):
-                        run(statement)
-                run(f"PRAGMA user_version={SCHEMA_VERSION}")
-        self._has_search = run("SELECT 1 FROM sqlite_master WHERE name='search'").fetchone() is not None
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, one at a time. May be nested; the outermost commits."""
-        with self._lock:
-            if self._connection.in_transaction:
-                yield self._connection
-                return
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        self._database.close()
 
     # Conversations
 
@@ -203,34 +111,28 @@ class ConversationStore:
 
     def get(self, chat_id: str) -> Conversation:
         """The conversation with its messages, oldest first; raises `NotFound`."""
-        with self._lock:
-            row = self._connection.execute("SELECT * FROM conversations WHERE id=?", (chat_id,)).fetchone()
+        with self._database.reading() as database:
+            row = database.execute("SELECT * FROM conversations WHERE id=?", (chat_id,)).fetchone()
             if row is None:
                 raise NotFound("This conversation no longer exists.", hint="Choose another, or start a new one.")
-            messages = self._connection.execute(
+            messages = database.execute(
                 "SELECT * FROM messages WHERE conversation=? AND NOT writing ORDER BY number", (chat_id,)
             ).fetchall()
         return _conversation(row, tuple(_message(message) for message in messages))
 
     def list(self, search: str = "", *, limit: int = 500) -> tuple[Conversation, ...]:
         """Conversations without messages, latest first; with `search`, those whose title or text has its words."""
-        with self._lock:
-            if not search.strip():
-                rows = self._connection.execute(
-                    "SELECT * FROM conversations ORDER BY updated_at DESC LIMIT ?", (limit,)
-                ).fetchall()
-            else:
-                condition, values = self._matching(search)
-                rows = self._connection.execute(
-                    f"SELECT * FROM conversations WHERE {condition} ORDER BY updated_at DESC LIMIT ?", (*values, limit)
-                ).fetchall()
+        condition, values = self._matching(search) if search.strip() else ("1", ())
+        query = f"SELECT * FROM conversations WHERE {condition} ORDER BY updated_at DESC LIMIT ?"
+        with self._database.reading() as database:
+            rows = database.execute(query, (*values, limit)).fetchall()
         return tuple(_conversation(row, ()) for row in rows)
 
     def _matching(self, search: str) -> tuple[str, tuple[str, ...]]:
         words = search.split()
         title = " AND ".join(["title LIKE ? ESCAPE '\\'"] * len(words))
         titles = tuple(_like(word) for word in words)
-        if self._has_search:
+        if self._database.has_search:
             # Each word quoted, so that nothing in it is taken for the query language; the last may be a beginning.
             query = " ".join('"' + word.replace('"', '""') + '"' for word in words) + "*"
             inner = "SELECT conversation FROM messages WHERE number IN (SELECT rowid FROM search WHERE search MATCH ?)"
@@ -417,19 +319,3 @@ def _to_json(value: dict[str, Any] | None) -> str | None:
 def _like(word: str) -> str:
     escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of `script`, one by one: `executescript` would commit before it begins."""
-    statement = ""
-    for line in script.strip().splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-def _has_fts5(connection: sqlite3.Connection) -> bool:
-    query = "SELECT 1 FROM pragma_compile_options WHERE compile_options='ENABLE_FTS5'"
-    with closing(connection.execute(query)) as rows:
-        return rows.fetchone() is not None
