@@ -13,6 +13,7 @@ import gradio as gr
 
 from webui.context import AppContext
 from webui.models.facts import ModelFacts
+from webui.models.inspect import model_id
 from webui.pool import PoolState
 from webui.tabs.chat_list import LIST_SCRIPT
 from webui.tabs.chat_panel import QUIET, Panel, Seat, fresh_seat
@@ -93,7 +94,7 @@ def _about(facts: ModelFacts) -> str:
     """What a model of this size is good for, in one sentence."""
     count = facts.parameter_count
     if count is None:
-        return facts.name
+        return f"{model_id(facts)} is loaded."
     if count < 1_000_000_000:
         use = "quick and small: for trying things out, short texts and simple questions. It is often wrong about facts"
     elif count < 5_000_000_000:
@@ -102,7 +103,7 @@ def _about(facts: ModelFacts) -> str:
         use = "good for writing, reasoning in steps and programming"
     else:
         use = "good for long and difficult work"
-    return f"{facts.name} has {quantity(count)} parameters: {use}."
+    return f"{model_id(facts)} has {quantity(count)} parameters: {use}."
 
 
 def _draw_column(context: AppContext, search: gr.Textbox, listing: gr.HTML) -> tuple[Parts, Buttons]:

@@ -14,6 +14,7 @@ import gradio as gr
 import psutil
 
 from webui.context import AppContext
+from webui.models.inspect import model_id
 from webui.pool import Job, JobState, PoolState, PoolStatus
 from webui.tabs.present import (
     duration,
@@ -97,7 +98,7 @@ def model_items(status: PoolStatus) -> list[Item]:
     """Model, backend and device in use."""
     items = []
     if status.facts is not None:
-        items.append(Item("Model", status.facts.name, "model"))
+        items.append(Item("Model", model_id(status.facts), "model"))
     if status.loader:
         items.append(Item("Backend", status.loader, "backend"))
     if status.model is not None:
