@@ -33,8 +33,8 @@ element.addEventListener('click', (event) => {
   if (button) trigger('click', {say: button.dataset.say});
 });
 """
-READ_CHAT = "(seat, chat) => [seat, sessionStorage.getItem('gguf-chat') || '']"
-KEEP_CHAT = "(chat) => { sessionStorage.setItem('gguf-chat', chat); }"
+READ_CHAT = "(seat, chat) => [seat, window.ggufPage.chat()]"
+KEEP_CHAT = "(chat) => { window.ggufPage.keepChat(chat); }"
 FOLD = "() => { window.ggufPage.fold('%s'); }"
 
 
@@ -65,10 +65,18 @@ def build(context: AppContext) -> None:
                 new = gr.Button("New", size="sm", elem_id="chat-new", min_width=60)
             listing = gr.HTML(js_on_load=LIST_SCRIPT, elem_id="chat-list", apply_default_css=False)
         with gr.Column(elem_id="chat-main", min_width=0):
-            parts, buttons = _draw_column(context, search, listing)
+            parts, buttons = _draw_column(context, listing)
         panel = Panel(context, seat, parts.chat_id)
     replies = Replies(context, parts, panel, lambda: empty_html(context))
     _wire(replies, parts, panel, seat, new, buttons)
+    search.change(
+        replies.search,
+        [seat, parts.chat_id, search],
+        listing,
+        trigger_mode="always_last",
+        queue=False,
+        **QUIET,
+    )
 
 
 def empty_html(context: AppContext) -> str:
@@ -106,7 +114,7 @@ def _about(facts: ModelFacts) -> str:
     return f"{model_id(facts)} has {quantity(count)} parameters: {use}."
 
 
-def _draw_column(context: AppContext, search: gr.Textbox, listing: gr.HTML) -> tuple[Parts, Buttons]:
+def _draw_column(context: AppContext, listing: gr.HTML) -> tuple[Parts, Buttons]:
     chat_id = gr.Textbox(visible="hidden", elem_id="chat-id", container=False)
     with gr.Row(elem_id="chat-folds"):
         for name, label in (("list", "Conversations"), ("panel", "Settings")):
@@ -151,7 +159,7 @@ def _draw_column(context: AppContext, search: gr.Textbox, listing: gr.HTML) -> t
         send = gr.Button("Send", variant="primary", elem_id="chat-send", scale=0, min_width=80)
         stop = gr.Button("Stop", variant="stop", elem_id="chat-stop", scale=0, min_width=80)
     status = gr.HTML(reply_html(context.pool.status), elem_id="chat-status", apply_default_css=False)
-    parts = Parts(chat_id, search, listing, empty, earlier, log, question, live, message, status)
+    parts = Parts(chat_id, listing, empty, earlier, log, question, live, message, status)
     return parts, Buttons(send, stop, regenerate, resume, undo)
 
 
@@ -167,7 +175,7 @@ def _wire(replies: Replies, parts: Parts, panel: Panel, seat: gr.State, new: gr.
     buttons.regenerate.click(replies.regenerate, where, shown, **reply)
     buttons.resume.click(replies.continue_reply, where, shown, **reply)
     parts.log.edit(replies.edit, where, shown, **reply)
-    buttons.undo.click(replies.undo, where, shown, **quick)
+    buttons.undo.click(replies.undo, where, shown, **reply)
     buttons.stop.click(replies.stop, parts.chat_id, None, **quick)
     parts.earlier.click(replies.show_earlier, where, [parts.log, parts.earlier], **quick)
 
@@ -181,10 +189,7 @@ def _wire(replies: Replies, parts: Parts, panel: Panel, seat: gr.State, new: gr.
 
     parts.empty.click(say, where, shown, **reply)
     new.click(start_new, seat, everything, **reply)
-    parts.listing.click(replies.list_click, [*where, parts.search], everything, **reply)
-    parts.search.input(
-        replies.search, [parts.chat_id, parts.search], parts.listing, trigger_mode="always_last", **quick
-    )
+    parts.listing.click(replies.list_click, where, everything, **reply)
     parts.chat_id.change(None, parts.chat_id, js=KEEP_CHAT, **QUIET)
     page = gr.context.Context.root_block
     if page is not None:

@@ -37,7 +37,7 @@ class Seat:
     asking: bool = False
     view: int = 0
     shown: int = 0
-    chat_id: str = ""
+    search: str = ""
     preset: str = ""
     system_prompt: str = ""
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
@@ -97,20 +97,19 @@ class Panel:
         return shown | {component: values[name] for name, component in self.samplers.items()}
 
     def _wire(self, seat: gr.State, chat_id: Component, save: gr.Button, delete: gr.Button) -> None:
-        changed = [component.input for component in (self.system_prompt, *self.samplers.values())]  # type: ignore[attr-defined]
+        changed = [told_of_change(component) for component in (self.system_prompt, *self.samplers.values())]
         gr.on(
             changed,
             self._keep,
             [seat, chat_id, self.system_prompt, *self.samplers.values()],
             None,
-            queue=False,
             trigger_mode="always_last",
             **QUIET,
         )
-        self.preset.input(self._choose, [seat, chat_id, self.preset], self.components, queue=False, **QUIET)
+        self.preset.input(self._choose, [seat, chat_id, self.preset], self.components, **QUIET)
         outputs = [*self.components, self.name]
-        gr.on([save.click, self.name.submit], self._save, [seat, chat_id, self.name], outputs, queue=False, **QUIET)
-        delete.click(self._delete, [seat, self.name, self.preset], outputs, queue=False, **QUIET)
+        gr.on([save.click, self.name.submit], self._save, [seat, chat_id, self.name], outputs, **QUIET)
+        delete.click(self._delete, [seat, self.name, self.preset], outputs, **QUIET)
 
     async def _keep(self, seat: Seat, chat_id: str, system_prompt: str, *samplers: Any) -> None:
         values = dict(zip((spec.name for spec in controls(SamplingParameters)), samplers, strict=True))
@@ -158,6 +157,15 @@ class Panel:
             self._context.store.configure(
                 chat_id, system_prompt=seat.system_prompt, preset=seat.preset, sampling=seat.sampling.changed()
             )
+
+
+def told_of_change(component: Component) -> Any:
+    """The event by which `component` says that a person changed it.
+
+    Gradio's Textbox fires `input` on key presses only: not when text is pasted, cut or deleted. Its `change` comes then,
+    and also when the server fills it, which is harmless here since it says what the server knows.
+    """
+    return component.change if isinstance(component, gr.Textbox) else component.input  # type: ignore[attr-defined]
 
 
 def fresh_seat(context: AppContext) -> Seat:

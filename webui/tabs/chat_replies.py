@@ -32,7 +32,6 @@ class Parts:
     """The components that the handlers fill."""
 
     chat_id: gr.Textbox
-    search: gr.Textbox
     listing: gr.HTML
     empty: gr.HTML
     earlier: gr.Button
@@ -44,7 +43,7 @@ class Parts:
 
     def outputs(self) -> list[Any]:
         """All of them, in a fixed order."""
-        return [getattr(self, name) for name in self.__dataclass_fields__ if name != "search"]
+        return [getattr(self, name) for name in self.__dataclass_fields__]
 
 
 class Replies:
@@ -67,7 +66,6 @@ class Replies:
             self._reset(seat)
             yield {**self._transcript(seat, None), **self._panel.show(seat)}
             return
-        seat.chat_id = conversation.id
         try:
             take_from(seat, conversation)
         except AppError as error:
@@ -78,7 +76,7 @@ class Replies:
             async for updates in self._follow(seat, view, conversation.id, job):
                 yield updates
 
-    async def list_click(self, seat: Seat, chat_id: str, search: str, event: gr.EventData) -> AsyncIterator[Updates]:
+    async def list_click(self, seat: Seat, chat_id: str, event: gr.EventData) -> AsyncIterator[Updates]:
         """A click in the list of conversations: open, rename or delete."""
         target, action = str(event.id), str(event.do)
         try:
@@ -92,11 +90,12 @@ class Replies:
             async for updates in self.open(seat, target if action == "open" else ""):
                 yield updates
         else:
-            yield {self._parts.listing: self._listing(chat_id, search)}
+            yield {self._parts.listing: self._listing(seat, chat_id)}
 
-    async def search(self, chat_id: str, search: str) -> str:
+    async def search(self, seat: Seat, chat_id: str, search: str) -> str:
         """The list of the conversations that have the words of `search`."""
-        return self._listing(chat_id, search)
+        seat.search = search
+        return self._listing(seat, chat_id)
 
     async def show_earlier(self, seat: Seat, chat_id: str) -> Updates:
         """Show as many messages again before those that are shown."""
@@ -206,7 +205,7 @@ class Replies:
     ) -> AsyncIterator[Updates]:
         """The reply as it grows, and at its end the conversation at rest. `first` goes out with the first update."""
         parts, before = self._parts, self._context.chats.reply_start(chat_id)
-        updates: Updates = {parts.listing: self._listing(chat_id, ""), **(first or {}), parts.chat_id: chat_id}
+        updates: Updates = {parts.listing: self._listing(seat, chat_id), **(first or {}), parts.chat_id: chat_id}
         async for now in job.updates(self._context.settings.chat.updates_per_second):
             if seat.view != view:
                 return
@@ -230,7 +229,7 @@ class Replies:
         rows, hidden = rows_of(messages, seat.shown)
         return {
             parts.chat_id: chat_id,
-            parts.listing: self._listing(chat_id, ""),
+            parts.listing: self._listing(seat, chat_id),
             parts.empty: "" if messages else self._empty_html(),
             parts.earlier: _earlier(hidden),
             parts.log: [row.shown for row in rows],
@@ -243,8 +242,8 @@ class Replies:
         """Nothing was asked: say why, in the place where the answer would stand."""
         return {**self._transcript(seat, self._find(chat_id)), self._parts.question: failure_html(error)}
 
-    def _listing(self, chat_id: str, search: str) -> str:
-        return list_html(self._context.store.list(search), chat_id, searched=search.strip())
+    def _listing(self, seat: Seat, chat_id: str) -> str:
+        return list_html(self._context.store.list(seat.search), chat_id, searched=seat.search.strip())
 
     def _find(self, chat_id: str) -> Conversation | None:
         if not chat_id:
@@ -268,8 +267,7 @@ class Replies:
 
     def _reset(self, seat: Seat) -> None:
         fresh = fresh_seat(self._context)
-        seat.chat_id, seat.preset = "", fresh.preset
-        seat.system_prompt, seat.sampling = fresh.system_prompt, fresh.sampling
+        seat.preset, seat.system_prompt, seat.sampling = fresh.preset, fresh.system_prompt, fresh.sampling
 
 
 def _earlier(hidden: int) -> gr.Button:

@@ -33,7 +33,12 @@
     if (!narrow()) remember(`gguf-${name}`, on ? '1' : '');
   };
   const unfold = () => document.body.classList.remove('show-list', 'show-panel');
-  window.ggufPage = { fold };
+
+  // The conversation of this window: read before Gradio mounts, since mounting an empty field already tells of a change.
+  let atStart = '';
+  try { atStart = sessionStorage.getItem('gguf-chat') || ''; } catch { /* private mode: a new conversation */ }
+  const keepChat = (id) => { try { sessionStorage.setItem('gguf-chat', id); } catch { /* not kept */ } };
+  window.ggufPage = { fold, keepChat, chat: () => atStart };
 
   document.addEventListener('click', (event) => {
     const target = event.target instanceof Element ? event.target : null;
