@@ -24,6 +24,9 @@ from tests.app_process import AppProcess, running_app
 WAIT_MILLISECONDS = 30_000
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
+CUT_OFF = ("AbortError", "Unexpected error Connection errored out")
+"""How Gradio speaks of a stream that was open when its page was reloaded or its server ended."""
+
 NewPage = Callable[..., Page]
 
 
@@ -87,7 +90,10 @@ def page(new_page: NewPage) -> Page:
 
 
 def watch(page: Page, home: str, problems: list[str]) -> None:
-    """Note errors of the page's scripts and console, and requests to any host but the app's."""
+    """Note errors of the page's scripts and console, and requests to any host but the app's.
+
+    A reload in the middle of a reply cuts its event stream off, which Gradio reports; that is no problem of the page.
+    """
     ours = urlsplit(home).netloc
 
     def on_request(request: Any) -> None:
@@ -95,9 +101,13 @@ def watch(page: Page, home: str, problems: list[str]) -> None:
         if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != ours:
             problems.append(f"asked another host: {request.url}")
 
+    def on_console(kind: str, text: str) -> None:
+        if kind == "error" and not text.startswith(CUT_OFF):
+            problems.append(f"console: {text}")
+
     page.on("request", on_request)
     page.on("pageerror", lambda error: problems.append(f"script: {error}"))
-    page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on("console", lambda message: on_console(message.type, message.text))
 
 
 def open_tab(page: Page, name: str) -> None:

@@ -69,7 +69,7 @@ def build(context: AppContext) -> None:
         panel = Panel(context, seat, parts.chat_id)
     replies = Replies(context, parts, panel, lambda: empty_html(context))
     _wire(replies, parts, panel, seat, new, buttons)
-    search.change(
+    search.input(
         replies.search,
         [seat, parts.chat_id, search],
         listing,

@@ -97,7 +97,7 @@ class Panel:
         return shown | {component: values[name] for name, component in self.samplers.items()}
 
     def _wire(self, seat: gr.State, chat_id: Component, save: gr.Button, delete: gr.Button) -> None:
-        changed = [told_of_change(component) for component in (self.system_prompt, *self.samplers.values())]
+        changed = [component.input for component in (self.system_prompt, *self.samplers.values())]  # type: ignore[attr-defined]
         gr.on(
             changed,
             self._keep,
@@ -157,15 +157,6 @@ class Panel:
             self._context.store.configure(
                 chat_id, system_prompt=seat.system_prompt, preset=seat.preset, sampling=seat.sampling.changed()
             )
-
-
-def told_of_change(component: Component) -> Any:
-    """The event by which `component` says that a person changed it.
-
-    Gradio's Textbox fires `input` on key presses only: not when text is pasted, cut or deleted. Its `change` comes then,
-    and also when the server fills it, which is harmless here since it says what the server knows.
-    """
-    return component.change if isinstance(component, gr.Textbox) else component.input  # type: ignore[attr-defined]
 
 
 def fresh_seat(context: AppContext) -> Seat:

@@ -68,6 +68,17 @@
     if (done) { event.preventDefault(); event.stopPropagation(); }
   }, true);
 
+  // Gradio's text fields tell of a change on key presses only, not when text is pasted, cut, deleted or composed.
+  let pressed = false;
+  document.addEventListener('keypress', (event) => {
+    if (!event.isTrusted) return;
+    pressed = true;
+    setTimeout(() => { pressed = false; });
+  }, true);
+  document.addEventListener('input', ({ target }) => {
+    if (!pressed && target.matches?.('[data-testid=textbox]')) target.dispatchEvent(new KeyboardEvent('keypress'));
+  });
+
   // The newest text stays in view as long as the reader is at the end.
   // A scroll that comes with a change of height is the text's doing, not the reader's.
   let atEnd = true;
