@@ -1,0 +1,55 @@
+"""What the Diagnostics tab shows: checks, workers, failures and lines of the log."""
+
+from __future__ import annotations
+
+import logging
+
+from webui.diagnostics.health import Check, CheckState
+from webui.diagnostics.log import LogLine
+from webui.errors import EngineCrashed
+from webui.pool import Failure, WorkerFacts
+from webui.tabs.diagnostics import SHOWN_LINES, failures_html, health_html, log_lines_html, workers_html
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_checks_have_a_mark_and_a_fix_where_one_is_needed() -> None:
+    html = health_html([
+        Check("Disk", CheckState.OK, "Enough.", "not shown"),
+        Check("Driver", CheckState.PROBLEM, EVIL, "Update it."),
+    ])  # fmt: skip
+    assert "✓" in html
+    assert "✗" in html
+    assert "Update it." in html
+    assert "not shown" not in html
+    assert "<img" not in html
+
+
+def test_workers_are_listed_with_their_memory() -> None:
+    html = workers_html([WorkerFacts(4711, "toy", EVIL, "serving", 3 << 20, 100.0)], now=175.0)
+    for part in ("4711", "toy", "serving", "3.00 MiB", "1 min"):
+        assert part in html
+    assert "<img" not in html
+    assert "No worker" in workers_html([], now=0)
+
+
+def test_failures_are_newest_first_with_evidence() -> None:
+    failures = [
+        Failure("load", "toy", "First", EngineCrashed("It died", evidence=[EVIL]), at=1.0),
+        Failure("reply", "toy", "Second", EngineCrashed("Again"), at=2.0),
+    ]
+    html = failures_html(failures)
+    assert html.index("Second") < html.index("First")
+    assert "&lt;img" in html
+    assert "<img" not in html
+    assert "Nothing has failed" in failures_html([])
+
+
+def test_the_log_shows_its_last_lines_as_text() -> None:
+    lines = [LogLine(number, 0.0, logging.WARNING, "webui.pool", f"line {number} {EVIL}") for number in range(500)]
+    html = log_lines_html(lines)
+    assert f"line {500 - SHOWN_LINES - 1} " not in html
+    assert f"line {500 - SHOWN_LINES} " in html
+    assert "WARNING" in html
+    assert "pool: line 499" in html
+    assert "<img" not in html
