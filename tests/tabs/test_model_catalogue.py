@@ -19,11 +19,8 @@ def model(name: str, **known: object) -> ModelFacts:
 
 
 BROKEN = BrokenModel(Path("/models") / EVIL, CorruptFile(f"{EVIL} is cut short", cause="the last tensor is missing"))
-ENTRIES: list[Entry] = [
-    BROKEN,
-    model("Zebra 7B", quantization="Q8_0"),
-    model("apple 135M", parameter_count=134_515_008),
-]
+ZEBRA = model("Zebra 7B", quantization="Q8_0")
+ENTRIES: list[Entry] = [BROKEN, ZEBRA, model("apple 135M", parameter_count=134_515_008)]
 
 
 def test_sound_models_come_first_by_name_and_broken_ones_last() -> None:

@@ -55,6 +55,7 @@ class Pool:
         self._retiring: dict[asyncio.Task[None], Residency] = {}
         self._candidates: tuple[Candidate, ...] = ()
         self._notes: tuple[str, ...] = ()
+        self._loading_since: float | None = None
         self._step = ""
         self._share: float | None = None
         self._failure: AppError | None = None
@@ -80,7 +81,7 @@ class Pool:
             parameters=current.parameters.model_dump(mode="json") if current and current.parameters else {},
             step=self._step,
             share=self._share,
-            started_at=current.started_at if current else None,
+            started_at=self._loading_since or (current.started_at if current else None),
             load_seconds=current.load_seconds if current else None,
             failure=(current.failed if current else None) or self._failure,
             notes=self._shown_notes(current),
@@ -151,7 +152,7 @@ class Pool:
         if self._loading is not None:
             raise Busy("Another model is being loaded.", hint="Wait for it, or cancel it first.")
         task = asyncio.create_task(self._load(request))
-        self._loading = task
+        self._loading, self._loading_since = task, time.time()
         task.add_done_callback(self._load_ended)
         await asyncio.shield(task)
         return self.status
@@ -169,6 +170,7 @@ class Pool:
         self._failure, self._notes, self._latest = None, (), None
         if current is not None:
             await current.close(finish_jobs=False)
+            log.info("Unloaded %s", current.facts.name)
         self._changed()
 
     async def close(self) -> None:
@@ -256,6 +258,7 @@ class Pool:
             try:
                 parameters = self._parameters(spec, request.parameters, strict=forced)
                 await incoming.load(spec, parameters, self._progress)
+                log.info("%s loaded %s in %.1f s", spec.title, request.facts.name, incoming.load_seconds or 0.0)
                 return
             except AppError as error:
                 log.warning("%s could not load %s: %s", spec.title, request.facts.name, error.message)
@@ -320,7 +323,7 @@ class Pool:
         self._changed()
 
     def _load_ended(self, task: asyncio.Task[None]) -> None:
-        self._loading = None
+        self._loading = self._loading_since = None
         # The caller may be gone (a closed page): looked at here, so that no failure goes unseen.
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, AppError):

@@ -56,7 +56,8 @@ class WorkerFacts:
 class PoolStatus:
     """The pool at one moment.
 
-    While a swap is on, everything but `state`, `step`, `share` and `incoming` is of the model that still answers.
+    While a swap is on, everything but `state`, `step`, `share`, `incoming` and `started_at` is of the model that still
+    answers. `started_at` is when that load began, otherwise when the model's worker started (wall clock, seconds).
     `share` is 0 … 1 or `None` where it is not known. `failure` is that of the last load, if it failed; the state
     is READY all the same when the model before it is still there.
     """

@@ -70,7 +70,7 @@ def build(context: AppContext) -> None:
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     inputs = [seen, level, search]
     timer.tick(refresh, inputs, outputs, **quiet)
-    gr.on([level.change, search.input], refresh, inputs, outputs, trigger_mode="always_last", **quiet)
+    gr.on([level.change, search.change], refresh, inputs, outputs, trigger_mode="always_last", **quiet)
     when_opened(refresh, outputs, inputs)
 
 

@@ -120,7 +120,12 @@ class LoaderControls:
         for alike in shared.values():
             for component in alike if len(alike) > 1 else ():
                 others = [other for other in alike if other is not component]
-                component.input(  # type: ignore[attr-defined]
+                events = [component.input]  # type: ignore[attr-defined]
+                if isinstance(component, gr.Textbox):
+                    # Its `input` is fired for key strokes only, neither for Backspace nor for pasting.
+                    events.append(component.blur)
+                gr.on(
+                    events,
                     None,
                     component,
                     others,
