@@ -5,10 +5,9 @@ Plain ASGI, so that a streamed reply passes piece by piece. In the order in whic
     HostCheck      the Host header names this server; stops DNS rebinding, where a foreign page talks to 127.0.0.1
     OriginCheck    a request that changes something comes from our own page or from no page at all
     ApiKeyCheck    /v1 and extensions' routes need the key, where one is set
-    BodyLimit      no request body beyond a bound
     PageHeaders    what the browser is told: no outside hosts, no sniffing, no referrer
 
-The login for the page is Gradio's own (`webui.server` hands it over).
+The login for the page is Gradio's own and the bound on bodies is FastAPI's (`webui.server` sets both).
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -204,32 +202,6 @@ class ApiKeyCheck:
 
 def is_guarded(path: str) -> bool:
     return any(path == prefix or path.startswith(prefix + "/") for prefix in GUARDED)
-
-
-class BodyLimit:
-    def __init__(self, app: ASGIApp, refuse: Refuse, limit: int = MAX_BODY) -> None:
-        self.app, self._refuse, self._limit = app, refuse, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self._limit:
-            error = AccessDenied(f"The request is larger than {self._limit >> 20} MiB.")
-            await self._refuse(error, 413)(scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._limit:
-                raise HTTPException(413, f"The request is larger than {self._limit >> 20} MiB.")
-            return message
-
-        await self.app(scope, counted, send)
 
 
 class PageHeaders:

@@ -33,8 +33,8 @@ from webui.api.errors import error_response, handle_errors
 from webui.errors import AppError, InvalidSetting, NotFound
 from webui.security import (
     GUARDED,
+    MAX_BODY,
     ApiKeyCheck,
-    BodyLimit,
     HostCheck,
     KnownHosts,
     OriginCheck,
@@ -73,7 +73,14 @@ def create_api(context: AppContext) -> FastAPI:
             await context.close()
 
     # No pages of FastAPI's own: they come from another host.
-    app = FastAPI(title="GGUF Loader WebUI", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="GGUF Loader WebUI",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        max_body_size=MAX_BODY,
+    )
     app.state.hosts = KnownHosts(server.host, server.allowed_hosts)
     app.state.streams = OpenStreams()
     handle_errors(app)
@@ -84,7 +91,6 @@ def create_api(context: AppContext) -> FastAPI:
         app.add_api_route(prefix + "/{rest:path}", _nothing_here, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     # The last one added meets a request first.
     app.add_middleware(CompressGets)
-    app.add_middleware(BodyLimit, refuse=error_response)
     app.add_middleware(ApiKeyCheck, key=server.api_key, refuse=error_response)
     app.add_middleware(OriginCheck, hosts=app.state.hosts, refuse=error_response)
     app.add_middleware(HostCheck, hosts=app.state.hosts, refuse=error_response)

@@ -108,7 +108,7 @@ async def test_a_body_beyond_the_bound_is_refused(server: RunningServer) -> None
 
     headers = {**BEARER, "content-type": "application/json"}
     streamed = await server.client.post("/v1/chat/completions", content=endless(), headers=headers)  # type: ignore[arg-type]
-    assert streamed.status_code == 413
+    assert (streamed.status_code, streamed.json()["error"]["type"]) == (413, "invalid_request_error")
     host, _, port = server.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")

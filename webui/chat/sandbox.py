@@ -30,9 +30,9 @@ from jinja2.visitor import NodeTransformer
 
 MAX_SOURCE = 1 << 20
 """Characters of a template; the longest in use are near 30,000."""
-MAX_TEXT = 16 << 20
+MAX_TEXT = 8 << 20
 """Characters of one string, and entries of one list: above what any context holds."""
-MAX_BUILT = 256 << 20
+MAX_BUILT = 128 << 20
 """Characters built in all while rendering once."""
 MAX_SECONDS = 2.0
 """Time to render once. A chat of a hundred messages takes well under 2 ms."""
