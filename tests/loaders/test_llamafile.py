@@ -137,6 +137,18 @@ def test_a_real_server_says_why_it_cannot(tmp_path: Path, starter_model: Path, o
     assert any("cut.gguf" in line for line in caught.value.evidence)
 
 
+def told_arguments(loader: LlamafileLoader) -> str:
+    """The command line that the fake program says it got; its output may come a moment after its first answer."""
+    assert loader._process is not None
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for line in loader._process.lines():
+            if line.startswith("arguments"):
+                return line
+        time.sleep(0.02)
+    raise AssertionError("the program did not tell its arguments")
+
+
 # --- older generations -----------------------------------------------------------------------------------------------
 
 
@@ -147,8 +159,7 @@ def test_old_generations(tmp_path: Path, model: Path, open_loader: Open, generat
     )
     assert (loaded.engine, loaded.engine_version, loaded.slots) == ("llamafile", "0.9.3", 1)
     assert loaded.context_size == 512
-    told = loader._process.lines() if loader._process else []
-    arguments = next(line for line in told if line.startswith("arguments"))
+    arguments = told_arguments(loader)
     assert ('"--v2"' in arguments) == (generation == "v2")
     assert ('"-fa"' in arguments or '"--flash-attn"' in arguments) == (generation == "auto")
     assert bool(loaded.notes) == (generation == "v2")
@@ -285,7 +296,7 @@ def test_a_llamafile_brings_its_weights(tmp_path: Path) -> None:
     try:
         loader.load(lambda step, share: None)
         assert loader._process is not None
-        arguments = next(line for line in loader._process.lines() if line.startswith("arguments"))
+        arguments = told_arguments(loader)
         assert '"-m"' not in arguments
     finally:
         loader.close()

@@ -78,7 +78,7 @@ def inspect(
         order=settings.backends.order,
         enabled=settings.backends.enabled,
         forced=None,
-        availability=lambda spec, of: spec.availability(of),
+        availability=lambda spec, of: spec.availability(of, settings.backends.parameters(spec.name)),
     )
     if json:
         columns.write_json(report(facts, candidates))

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from webui.loaders.parameters import Parameters
@@ -168,7 +169,8 @@ class LoaderSpec:
     `requirements/` that `setup` installs (empty when there is nothing to install). `devices` are the device kinds
     the engine has builds for. `samplers` are the fields of `SamplingParameters` the engine honours. `can_open` judges a
     file by its facts; `find` says whether the backend is there (given the file, since a llamafile brings its own
-    engine). `slots` is how many jobs the engine will run at once under given parameters.
+    engine, and the parameters, which may name an executable). `slots` is how many jobs the engine will run at once
+    under given parameters.
     """
 
     name: str
@@ -182,17 +184,19 @@ class LoaderSpec:
     can_open: Callable[[ModelFacts], Verdict]
     distributions: tuple[str, ...] = ()
     requirements: str = ""
-    find: Callable[[LoaderSpec, ModelFacts | None], Availability] | None = None
+    find: Callable[[LoaderSpec, ModelFacts | None, Mapping[str, Any]], Availability] | None = None
     slots: Callable[[Any], int] = one_job
     safe_parameters: dict[str, Any] = field(default_factory=dict)
     """Parameters to change after a native crash: slower, and known not to crash."""
 
     ALL_SAMPLERS: ClassVar[frozenset[str]] = frozenset(SamplingParameters.model_fields)
 
-    def availability(self, facts: ModelFacts | None = None) -> Availability:
-        """Whether this backend could run `facts` (or anything) here, without importing its engine."""
+    def availability(
+        self, facts: ModelFacts | None = None, parameters: Mapping[str, Any] = MappingProxyType({})
+    ) -> Availability:
+        """Whether this backend could run `facts` (or anything) here with `parameters`, without importing its engine."""
         if self.find is not None:
-            return self.find(self, facts)
+            return self.find(self, facts, parameters)
         return installed(self)
 
 

@@ -8,8 +8,9 @@ of `llamafile_process`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from webui.errors import AppError, EngineCrashed, EngineRefused
 from webui.loaders.context_budget import ContextBudget
@@ -156,10 +157,10 @@ def _can_open(facts: ModelFacts) -> Verdict:
     return judge_gguf(facts)
 
 
-def _find(spec: LoaderSpec, facts: ModelFacts | None) -> Availability:
+def _find(spec: LoaderSpec, facts: ModelFacts | None, parameters: Mapping[str, Any]) -> Availability:
     """Whether there is an executable. It is not run: this is asked often, for every model of a list."""
     try:
-        path: Path = find_program("", facts)
+        path: Path = find_program(str(parameters.get("executable", "")), facts)
     except AppError as error:
         return Availability(False, error.message)
     return Availability(True, f"uses {path}")

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -128,8 +129,13 @@ class Pool:
         """Largest memory the serving worker has held so far."""
         return self._current.worker.peak_memory_bytes() if self._current and self._current.worker else None
 
-    def rank(self, facts: ModelFacts, loader: str = "auto") -> tuple[Candidate, ...]:
-        """The loaders for `facts`, best first, each with its reason. `loader` other than "auto" is forced."""
+    def rank(
+        self, facts: ModelFacts, loader: str = "auto", parameters: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[Candidate, ...]:
+        """The loaders for `facts`, best first, each with its reason. `loader` other than "auto" is forced.
+
+        `parameters` are those asked for, over the configured ones; a loader may need one to be usable at all.
+        """
         backends = self._settings().backends
         forced = None if loader in ("", "auto") else loader
         return rank(
@@ -138,7 +144,7 @@ class Pool:
             order=backends.order,
             enabled=backends.enabled,
             forced=forced,
-            availability=lambda spec, of: spec.availability(of),
+            availability=lambda spec, of: spec.availability(of, {**backends.parameters(spec.name), **parameters}),
         )
 
     # --- loading ------------------------------------------------------------------------------------------------
@@ -219,7 +225,7 @@ class Pool:
         self._step, self._share = "choosing a loader", None
         previous = self._current
         try:
-            candidates = await asyncio.to_thread(self.rank, request.facts, request.loader)
+            candidates = await asyncio.to_thread(self.rank, request.facts, request.loader, request.parameters)
             self._candidates = candidates
             suitable = [candidate for candidate in candidates if candidate.suitable]
             if not suitable:
