@@ -26,7 +26,7 @@ from webui.errors import EVIDENCE_LINES
 from webui.loaders import LOADERS
 from webui.loaders.contract import Loader, LoaderSpec
 from webui.loaders.parameters import Parameters, controls
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

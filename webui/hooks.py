@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from webui.loaders.contract import LoaderSpec
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 
 if TYPE_CHECKING:
     from fastapi import APIRouter

@@ -13,7 +13,7 @@ from tests.loaders import toy
 from webui.chat.conversations import ConversationStore
 from webui.chat.presets import PresetStore
 from webui.chat.service import ChatService
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.paths import Paths
 from webui.pool import LoadRequest, Pool

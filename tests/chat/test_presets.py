@@ -8,7 +8,7 @@ import pytest
 
 from webui.chat.presets import PresetStore
 from webui.errors import InvalidSetting, NotFound
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.paths import Paths
 
 

@@ -11,7 +11,7 @@ from webui.chat.conversations import ConversationStore
 from webui.chat.presets import PresetStore
 from webui.chat.service import ChatService
 from webui.loaders import LOADERS
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.inspect import inspect_model
 from webui.paths import Paths
 from webui.pool import JobState, LoadRequest, open_pool

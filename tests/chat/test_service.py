@@ -12,7 +12,7 @@ import pytest
 from tests.chat.conftest import Room
 from webui.chat import service
 from webui.errors import Busy, ContextTooLong, EngineCrashed, InvalidRequest, NotFound, NotLoaded, TemplateFailed
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.pool import Job, JobState
 
 MakeRoom = Callable[..., Awaitable[Room]]

@@ -17,7 +17,7 @@ from webui.cli.ending import FAILED, INTERRUPTED, WRONG_USAGE, WrongUsage, statu
 from webui.cli.models import INSPECTED
 from webui.errors import CorruptFile
 from webui.loaders import LOADERS
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.paths import PROJECT_ROOT, Paths
 
 HEAVY = {"gradio", "numpy", "pydantic", "fastapi", "torch", "transformers", "llama_cpp", "xllamacpp", "ctransformers"}

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from webui.hooks import Panel, Tab
 from webui.loaders import LOADERS
 from webui.loaders.parameters import controls
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.paths import PROJECT_ROOT, Paths
 from webui.reference import hooks, pages, write
 from webui.settings import Settings

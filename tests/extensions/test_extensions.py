@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from webui.extensions import ExtensionHost, ExtensionState
 from webui.loaders.contract import GenerationRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.supervisor import WorkerProcess
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.paths import Paths

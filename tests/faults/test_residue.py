@@ -13,7 +13,7 @@ from tests.loaders.conftest import COMMON, NEEDS, Models
 from webui.loaders import LOADERS
 from webui.loaders.contract import GenerationRequest
 from webui.loaders.parameters import keep_known
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.paths import Paths
 from webui.pool import JobState, LoadRequest, PoolState, open_pool
 from webui.settings import Settings

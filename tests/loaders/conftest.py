@@ -23,7 +23,7 @@ from tests.builders.transformers_dir import tiny_llama_dir
 from webui.loaders import LOADERS
 from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoadedModel, LoaderSpec
 from webui.loaders.parameters import keep_known
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.supervisor import WorkerProcess
 from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model

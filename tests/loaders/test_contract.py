@@ -16,7 +16,7 @@ from webui.errors import AppError, ContextTooLong
 from webui.loaders import LOADERS
 from webui.loaders.contract import GenerationRequest, LoaderSpec
 from webui.loaders.parameters import controls
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts
 
 pytestmark = pytest.mark.engine

@@ -13,7 +13,7 @@ import pytest
 from webui.errors import CorruptFile, InvalidSetting
 from webui.loaders.contract import Chunk, Finished, GenerationRequest
 from webui.loaders.llama_cpp_python import SPEC, LlamaCppPythonLoader, LlamaCppPythonParameters
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFormat
 from webui.models.inspect import inspect_model
 

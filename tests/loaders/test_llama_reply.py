@@ -12,7 +12,7 @@ from tests.loaders.running import collect
 from webui.errors import ContextTooLong, EngineRefused, InvalidRequest
 from webui.loaders.contract import GenerationRequest
 from webui.loaders.llama_reply import SAMPLERS, Emit, Piece, Reply, messages, native_piece, openai_piece, request_body
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 
 NEVER = threading.Event()
 

@@ -28,7 +28,7 @@ from webui.errors import (
 )
 from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoadedModel
 from webui.loaders.llamafile import SPEC, LlamafileLoader, LlamafileParameters
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFormat
 
 Open = Callable[..., tuple[LlamafileLoader, LoadedModel]]

@@ -10,7 +10,7 @@ import pytest
 from webui.errors import Cancelled, ContextTooLong, EngineRefused
 from webui.loaders.contract import Chunk, Finished, GenerationRequest
 from webui.loaders.reply import PromptCount, check_fits, ignored_sampling, stream_reply
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 
 COUNT = PromptCount(tokens=5, cached=2, room=100)
 

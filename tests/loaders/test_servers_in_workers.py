@@ -18,7 +18,7 @@ from tests.loaders.running import TWO_TURNS, gguf_facts
 from webui.errors import EngineCrashed
 from webui.loaders import llamafile, xllamacpp
 from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoaderSpec
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.supervisor import WorkerProcess
 
 

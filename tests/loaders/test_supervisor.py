@@ -18,7 +18,7 @@ import pytest
 from tests.loaders.toy import SPEC, ToyParameters
 from webui.errors import ContextTooLong, EngineCrashed, EngineRefused, TimedOut
 from webui.loaders.contract import Chunk, Finished, GenerationRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.supervisor import Generation, WorkerLimits, WorkerProcess
 from webui.models.facts import ModelFacts, ModelFormat
 

@@ -14,7 +14,7 @@ from tests.builders.llama import Shape
 from tests.builders.transformers_dir import tiny_llama_dir
 from webui.errors import DeviceOutOfMemory, EngineRefused, InvalidSetting, MissingPackage, UnsupportedFormat
 from webui.loaders.contract import Chunk, Finished, GenerationRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.transformers import SPEC, TransformersLoader, explain
 from webui.loaders.transformers_parameters import TransformersParameters, parse_max_memory
 from webui.models.inspect import inspect_model

@@ -13,7 +13,7 @@ import pytest
 from tests.loaders.running import TWO_TURNS, Collected, collect, gguf_facts
 from webui.errors import ContextTooLong, CorruptFile, InvalidSetting, ModelNotFound, UnsupportedFormat
 from webui.loaders.contract import Chunk, Finished, GenerationRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.xllamacpp import SPEC, XllamacppLoader, XllamacppParameters
 
 pytestmark = pytest.mark.engine

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from webui.errors import InvalidSetting
 from webui.loaders.parameters import Control, Group, Parameters, controls
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.tabs.controls import build_control, build_group, read_values, show_values
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from webui.errors import InvalidRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 
 _MIROSTAT = {0: "off", 1: "v1", 2: "v2"}
 # Under the protocol's names; the rest of our fields go by their own.

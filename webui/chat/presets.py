@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from webui.errors import InvalidSetting, NotFound
 from webui.files import write_atomically
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 
 if TYPE_CHECKING:
     from webui.paths import Paths

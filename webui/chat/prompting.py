@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from webui.chat import templates
 from webui.errors import ContextTooLong, NotLoaded
 from webui.loaders.contract import GenerationRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts
 from webui.pool import Pool
 

@@ -18,7 +18,7 @@ from webui.chat.conversations import Conversation, ConversationStore, Message
 from webui.chat.presets import PresetStore
 from webui.chat.prompting import Hooks, Prepared, Prompter
 from webui.errors import AppError, Busy, InvalidRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.pool import Job, JobState, Pool
 from webui.settings import Settings
 

@@ -44,7 +44,7 @@ def sort_out(
     Without a chosen `loader`, a parameter of any loader is taken; the one that is chosen later uses what it knows.
     Raises `WrongUsage` for unknown names and for values outside their bounds.
     """
-    from webui.loaders.shared import SamplingParameters
+    from webui.loaders.sampling import SamplingParameters
 
     chosen = {loader: loaders[loader]} if loader is not None else dict(loaders)
     sampling = {name: value for name, value in values.items() if name in SamplingParameters.model_fields}

@@ -17,7 +17,7 @@ from webui.setup.terminal import TerminalProgress
 
 if TYPE_CHECKING:
     from webui.context import AppContext
-    from webui.loaders.shared import SamplingParameters
+    from webui.loaders.sampling import SamplingParameters
     from webui.pool.jobs import Job
 
 OWNER = "command line"

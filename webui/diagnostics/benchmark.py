@@ -21,7 +21,7 @@ from typing import Any
 from webui.context import AppContext
 from webui.errors import AppError, EngineCrashed, EngineRefused
 from webui.loaders.contract import GenerationRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts
 from webui.paths import PROJECT_ROOT
 from webui.pool import LoadRequest

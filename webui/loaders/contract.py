@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from webui.loaders.parameters import Parameters
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts, ModelFormat
 
 P = TypeVar("P", bound=Parameters)

@@ -30,11 +30,11 @@ from webui.loaders.ctransformers_files import GGML_TYPES, GgmlType, judge
 from webui.loaders.cuda_driver import nvidia_gpus
 from webui.loaders.parameters import Control, Group, Parameters
 from webui.loaders.reply import PromptCount, check_fits, ignored_sampling, stream_reply
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.shared import (
     BatchSize,
     ContextSize,
     GpuLayers,
-    SamplingParameters,
     Threads,
     UseMlock,
     UseMmap,

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 
 SEED_BITS = 32
 _MIROSTAT_V1_TOKENS = 100  # how many candidates version 1 estimates from; the value of its paper and of llama.cpp

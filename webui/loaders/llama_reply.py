@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from webui.errors import ContextTooLong, EngineRefused, InvalidRequest
 from webui.loaders.contract import Chunk, Finished, FinishReason, GenerationRequest
 from webui.loaders.reply import ignored_sampling
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.stopping import StopFilter
 
 SAMPLERS = frozenset(SamplingParameters.model_fields)

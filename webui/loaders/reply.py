@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from webui.errors import Cancelled, ContextTooLong
 from webui.loaders.contract import Chunk, Finished, FinishReason, GenerationRequest
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.stopping import StopFilter, Utf8Pieces
 
 _OFF: dict[str, object] = {

@@ -17,7 +17,7 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from webui.errors import Cancelled
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.transformers_model import OpenModel
 from webui.loaders.transformers_parameters import TransformersParameters
 from webui.loaders.transformers_sampling import plant_seed, processors

@@ -19,7 +19,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 
 
 class Penalties(LogitsProcessor):  # type: ignore[misc]

@@ -33,7 +33,7 @@ from typing import Any, BinaryIO
 
 from webui.errors import AppError, EngineRefused, HostOutOfMemory, NotLoaded
 from webui.loaders.contract import Chunk, GenerationRequest, Loader
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import facts_from_dict
 
 CLOSE_SECONDS = 3.0

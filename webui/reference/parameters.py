@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.parameters import Group, Parameters, controls
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.reference.tables import GENERATED, code, field_rows, table
 from webui.settings.declared import Declared
 

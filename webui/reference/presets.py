@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from webui.chat.presets import PresetStore
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.paths import Paths
 from webui.reference.tables import GENERATED, code, table, value
 

@@ -18,7 +18,7 @@ from webui.chat.conversations import Conversation
 from webui.context import AppContext
 from webui.errors import AppError
 from webui.loaders.parameters import controls
-from webui.loaders.shared import SamplingParameters
+from webui.loaders.sampling import SamplingParameters
 from webui.tabs.controls import build_group, read_values, show_values
 from webui.tabs.present import one_sentence
 
