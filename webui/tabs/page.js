@@ -13,8 +13,12 @@
   const typing = (target) => target instanceof Element && target.closest('input, textarea, select, [contenteditable=true]');
   const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* private mode: not kept */ } };
   const recall = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
-  const openTab = (name) => byId(`tab-${name}-button`)?.click();
-  const tabs = ['model', 'chat', 'backend', 'hardware', 'diagnostics'];
+  const tabs = ['Model', 'Chat', 'Backend', 'Hardware', 'Diagnostics'];
+  const openTab = (name) => {
+    // Tabs that do not fit are in a menu, whose entries have no role; Gradio's own measuring copies are not meant.
+    const buttons = [...document.querySelectorAll('#page-tabs > .tab-wrapper button:not([tabindex="-1"])')];
+    buttons.find((button) => button.textContent.trim() === name)?.click();
+  };
 
   // Light and dark: the system's wish until somebody chooses.
   const setTheme = (theme) => document.body.classList.toggle('dark', theme === 'dark');
@@ -45,7 +49,7 @@
     const act = target?.closest('[data-act]')?.dataset.act;
     if (act === 'theme') toggleTheme();
     else if (act === 'help') byId('help-sheet').showModal();
-    else if (act === 'go-model') openTab('model');
+    else if (act === 'go-model') openTab('Model');
     if (narrow() && target?.closest('#chat-list [data-do=open], #chat-new, #chat-scroll')) unfold();
     if (!target?.closest('#status-line')) document.querySelector('#status-line details[open]')?.removeAttribute('open');
   });
