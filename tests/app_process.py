@@ -83,7 +83,8 @@ def running_app(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "GGUF_HOME": str(home), **(environment or {})},
+            # An empty models folder stays empty: tests fetch nothing from a package index.
+            env={**os.environ, "GGUF_HOME": str(home), "GGUF_MODELS_STARTER": "false", **(environment or {})},
             cwd=home,
         )
         app = AppProcess(process, home, f"http://127.0.0.1:{port}", log)
