@@ -16,7 +16,7 @@ from webui.loaders import LOADERS
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]:
     """An app without a model, since these tests change its settings."""
     without_starter = {"GGUF_MODELS_STARTER": "false"}
@@ -61,6 +61,7 @@ def test_order_switches_and_choice_are_saved_and_there_again_on_another_page(
     open_tab(other, "Backend")
     expect(other.locator(".backend").first).to_have_attribute("data-backend", second)
     expect(other.locator(f"#backend-enabled-{first}")).not_to_be_checked()
+    expect(other.locator("#backend-setting-gpu-enabled input")).not_to_be_checked()
 
 
 def test_each_card_says_what_is_installed_what_it_opens_and_on_which_devices(backend_page: Page) -> None:

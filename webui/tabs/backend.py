@@ -113,7 +113,7 @@ def _settings(context: AppContext, message: gr.HTML) -> None:
     """Which backend is taken and whether the GPU is used, each with the source of its value."""
     gr.HTML("<h2 class='part'>Choice</h2>")
     drawn: list[tuple[str, Any]] = []
-    with gr.Row():
+    with gr.Row(elem_id="backend-choice"):
         for key in SETTINGS:
             declared = context.settings.declaration(key)
             value = context.settings.value(key)
@@ -131,6 +131,11 @@ def _settings(context: AppContext, message: gr.HTML) -> None:
 
             drawn.append((key, control))
     sources = gr.HTML(_sources_html(context), elem_id="backend-sources")
+    # The page is drawn once for everybody; what has been saved since is filled in when the tab is opened.
+    when_opened(
+        lambda: [*(context.settings.value(key) for key in SETTINGS), _sources_html(context)],
+        [*(control for _, control in drawn), sources],
+    )
     for key, control in drawn:
 
         def change(new: Any, key: str = key) -> tuple[str, str]:

@@ -125,12 +125,20 @@ class ModelTab:
         return await self._show(await choose_path(self.context, path), search)
 
     async def _opened(self, search: str, chosen: Choice) -> dict[Any, Any]:
-        """Fill the list; where nothing is chosen yet, show the model that is loaded or loading."""
+        """Fill the list; where nothing is chosen yet, show the model that is loaded or loading.
+
+        A choice made before is judged again, since backends may have been installed or switched off meanwhile.
+        """
         status = self.context.pool.status
         facts = status.incoming or status.facts
         if not chosen.path and facts is not None:
             return await self._show(await choose(self.context, facts), search)
-        return {self.rows: await self._rows(search, chosen.path), **self._pool(chosen, "")}
+        outputs = {self.rows: await self._rows(search, chosen.path), **self._pool(chosen, "")}
+        if chosen.facts is not None:
+            again = await choose(self.context, chosen.facts)
+            outputs[self.choice], outputs[self.best] = again, again.best
+            outputs[self.reasons] = candidates_html(again.candidates, self.context.loaders)
+        return outputs
 
     async def _show(self, chosen: Choice, search: str) -> dict[Any, Any]:
         """Everything the tab says of a newly chosen model."""
