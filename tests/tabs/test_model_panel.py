@@ -45,14 +45,14 @@ def test_a_load_shows_its_step_and_share() -> None:
 
 def test_a_loaded_model_shows_the_device_in_use_and_the_notes() -> None:
     html = status_html(READY, now=10.0)
-    for part in ("Old is loaded", "CPU", "4,096 tokens", "1.5 s", "1.00 MiB"):
+    for part in ("old is loaded", "CPU", "4,096 tokens", "1.5 s", "1.00 MiB"):
         assert part in html
 
 
 def test_a_failed_swap_says_that_the_old_model_stays() -> None:
     failure = EngineCrashed("The engine died", cause="signal 11", evidence=["last words"])
     html = status_html(PoolStatus(PoolState.READY, facts=OLD, loader="toy", model=LOADED, failure=failure), now=10.0)
-    for part in ("Old stays loaded", "The engine died", "signal 11", "last words", "Old is loaded"):
+    for part in ("old stays loaded", "The engine died", "signal 11", "last words", "old is loaded"):
         assert part in html
 
 

@@ -19,6 +19,7 @@ from webui.chat.presets import PresetStore
 from webui.chat.prompting import Hooks, Prepared, Prompter
 from webui.errors import AppError, Busy, InvalidRequest
 from webui.loaders.sampling import SamplingParameters
+from webui.models.inspect import model_id
 from webui.pool import Job, JobState, Pool
 from webui.settings import Settings
 
@@ -258,7 +259,7 @@ class ChatService:
                 error=job.error.to_dict() if failed and job.error is not None else None,
                 timings=timings(job),
                 loader=status.loader or "",
-                model=reply.prepared.facts.name,
+                model=model_id(reply.prepared.facts),
                 notes=reply.prepared.notes,
             )
         )

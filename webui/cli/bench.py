@@ -63,6 +63,7 @@ def _chosen(context: AppContext, facts: ModelFacts, names: str) -> list[str]:
 
 async def _table(context: AppContext, facts: ModelFacts, loaders: list[str], runs: int, *, as_json: bool) -> int:
     from webui.diagnostics.benchmark import measure
+    from webui.models.inspect import model_id
 
     terminal = TerminalProgress("Benchmark")
     try:
@@ -70,7 +71,7 @@ async def _table(context: AppContext, facts: ModelFacts, loaders: list[str], run
     finally:
         terminal.stop()
     if as_json:
-        columns.write_json({"model": facts.name, "runs": runs, "results": [_result(result) for result in results]})
+        columns.write_json({"model": model_id(facts), "runs": runs, "results": [_result(result) for result in results]})
     else:
         columns.write_table(
             ("loader", "device", ">load", ">prompt tok/s", ">first token", ">tok/s", ">peak memory", "remark"),
@@ -99,6 +100,7 @@ def _row(result: Result) -> tuple[str, ...]:
 async def _overhead(context: AppContext, facts: ModelFacts, loaders: list[str], runs: int, *, as_json: bool) -> int:
     from webui.diagnostics.benchmark import COMPARABLE, measure_overhead
     from webui.errors import UnsupportedFormat
+    from webui.models.inspect import model_id
 
     comparable = [name for name in loaders if name in COMPARABLE]
     if not comparable:
@@ -112,7 +114,7 @@ async def _overhead(context: AppContext, facts: ModelFacts, loaders: list[str], 
     finally:
         terminal.stop()
     if as_json:
-        columns.write_json({"model": facts.name, "results": [asdict(one) for one in found]})
+        columns.write_json({"model": model_id(facts), "results": [asdict(one) for one in found]})
     else:
         for one in found:
             _write_overhead(one)

@@ -64,10 +64,12 @@ def _prompt(given: str | None) -> str:
 
 async def load(context: AppContext, model: str, loader: str | None, values: dict[str, Any]) -> None:
     """Load with progress on a terminal. `values` go over those saved for this model and loader."""
+    from webui.models.inspect import model_id
+
     facts = await asyncio.to_thread(context.catalogue.find, model)
     saved = context.model_settings.get(facts.path)
     kept = saved.get("parameters", {}) if loader in (None, "auto", saved.get("loader")) else {}
-    progress = asyncio.create_task(_show_progress(context, facts.name)) if sys.stderr.isatty() else None
+    progress = asyncio.create_task(_show_progress(context, model_id(facts))) if sys.stderr.isatty() else None
     try:
         await context.load_model(facts, loader, {**kept, **values})
     finally:
@@ -123,12 +125,14 @@ async def _stream(job: Job, opening: str) -> None:
 
 def report(context: AppContext, job: Job, text: str) -> dict[str, Any]:
     """The JSON of `run`. Seconds, tokens per second, bytes; prompt speed counts only what was not in the cache."""
+    from webui.models.inspect import model_id
+
     status, finished = context.pool.status, job.finished
     prompt_speed = None
     if finished is not None and finished.prompt_seconds > 0:
         prompt_speed = (finished.prompt_tokens - finished.cached_tokens) / finished.prompt_seconds
     return {
-        "model": status.facts.name if status.facts else None,
+        "model": model_id(status.facts) if status.facts else None,
         "loader": status.loader,
         "device": status.model.device if status.model else None,
         "load_seconds": status.load_seconds,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from webui.errors import AppError, MissingPackage, UnsupportedFormat
 from webui.loaders.contract import Availability, LoaderSpec, Verdict
 from webui.models.facts import ModelFacts
+from webui.models.inspect import model_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +108,11 @@ def refusal(facts: ModelFacts, candidates: Sequence[Candidate], forced: str | No
     missing = [one.loader for one in candidates if one.opens and not one.installed]
     if missing:
         return MissingPackage(
-            f"No loader that is ready here can open {facts.name}.",
+            f"No loader that is ready here can open {model_id(facts)}.",
             cause=reasons,
             hint=f"Installing one of these helps: {', '.join(missing)} (Backend tab, or python3 app.py setup NAME).",
         )
-    return UnsupportedFormat(f"No loader can open {facts.name}.", cause=reasons)
+    return UnsupportedFormat(f"No loader can open {model_id(facts)}.", cause=reasons)
 
 
 def _forced_refusal(facts: ModelFacts, judged: Candidate, able: Sequence[str]) -> AppError:
@@ -119,4 +120,6 @@ def _forced_refusal(facts: ModelFacts, judged: Candidate, able: Sequence[str]) -
     if judged.opens:
         install = f"Install it on the Backend tab, or with: python3 app.py setup {judged.loader}"
         return MissingPackage(f"{judged.loader} is not ready here.", cause=judged.reason.rstrip("."), hint=install)
-    return UnsupportedFormat(f"{judged.loader} cannot open {facts.name}.", cause=judged.reason.rstrip("."), hint=others)
+    return UnsupportedFormat(
+        f"{judged.loader} cannot open {model_id(facts)}.", cause=judged.reason.rstrip("."), hint=others
+    )

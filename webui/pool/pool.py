@@ -22,6 +22,7 @@ from webui.loaders.contract import GenerationRequest, LoaderSpec
 from webui.loaders.parameters import Parameters, keep_known
 from webui.loaders.supervisor import WorkerLimits
 from webui.models.facts import ModelFacts
+from webui.models.inspect import model_id
 from webui.planning.memory import fits_beside, rough_need
 from webui.planning.selection import Candidate, rank, refusal
 from webui.pool.jobs import Job
@@ -120,7 +121,7 @@ class Pool:
             seen.setdefault(
                 worker.pid or 0,
                 WorkerFacts(
-                    worker.pid or 0, worker.spec.name, residency.facts.name, state, worker.memory_bytes(), since
+                    worker.pid or 0, worker.spec.name, model_id(residency.facts), state, worker.memory_bytes(), since
                 ),
             )
         return list(seen.values())
@@ -176,7 +177,7 @@ class Pool:
         self._failure, self._notes, self._latest = None, (), None
         if current is not None:
             await current.close(finish_jobs=False)
-            log.info("Unloaded %s", current.facts.name)
+            log.info("Unloaded %s", model_id(current.facts))
         self._changed()
 
     async def close(self) -> None:
@@ -264,11 +265,11 @@ class Pool:
             try:
                 parameters = self._parameters(spec, request.parameters, strict=forced)
                 await incoming.load(spec, parameters, self._progress)
-                log.info("%s loaded %s in %.1f s", spec.title, request.facts.name, incoming.load_seconds or 0.0)
+                log.info("%s loaded %s in %.1f s", spec.title, model_id(request.facts), incoming.load_seconds or 0.0)
                 return
             except AppError as error:
-                log.warning("%s could not load %s: %s", spec.title, request.facts.name, error.message)
-                self._failures.append(Failure("load", spec.name, request.facts.name, error))
+                log.warning("%s could not load %s: %s", spec.title, model_id(request.facts), error.message)
+                self._failures.append(Failure("load", spec.name, model_id(request.facts), error))
                 last = position == len(suitable) - 1
                 fault_of_file = isinstance(error, CorruptFile | ModelNotFound)
                 if forced or last or fault_of_file or not self._settings().backends.fallback_enabled:
@@ -285,7 +286,7 @@ class Pool:
         try:
             await restored.load(previous.spec, previous.parameters, self._progress)
         except AppError as second:
-            self._failures.append(Failure("restore", previous.spec.name, previous.facts.name, second))
+            self._failures.append(Failure("restore", previous.spec.name, model_id(previous.facts), second))
             restored.give_up(second)
             return
         self._current = restored
@@ -308,7 +309,7 @@ class Pool:
         limits = self._settings().limits
 
         def on_failure(phase: str, loader: str, error: AppError) -> None:
-            self._failures.append(Failure(phase, loader, facts.name, error))
+            self._failures.append(Failure(phase, loader, model_id(facts), error))
 
         return Residency(
             facts,

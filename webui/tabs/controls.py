@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from webui.loaders.parameters import ControlSpec, Group, Parameters, controls
+from webui.loaders.parameters import Control, ControlSpec, Group, Parameters, controls
 
 SLIDER_REACH = 4
 """A slider is drawn as long as its bound is at most this many times what people use; beyond it every useful value would
@@ -28,7 +28,7 @@ def build_control(spec: ControlSpec, *, prefix: str, value: Any = None) -> Compo
     """The component that shows `spec`, holding `value` (the default where `value` is None)."""
     shown = spec.default if value is None else value
     words: dict[str, Any] = {
-        "label": f"{spec.control.label} ({spec.control.unit})" if spec.control.unit else spec.control.label,
+        "label": _label(spec.control),
         "info": spec.control.help,
         "elem_id": element_id(prefix, spec.name),
         "interactive": True,
@@ -50,6 +50,12 @@ def build_control(spec: ControlSpec, *, prefix: str, value: Any = None) -> Compo
             **words,
         )
     return gr.Number(value=shown, precision=0 if spec.kind == "int" else None, step=_step(spec), **words)
+
+
+def _label(control: Control) -> str:
+    """The label with its unit, unless the label says it already: "GPU layers", but "Context size (tokens)"."""
+    said = control.label.casefold().split()
+    return f"{control.label} ({control.unit})" if control.unit and control.unit not in said else control.label
 
 
 def build_group(

@@ -17,6 +17,7 @@ from gradio.blocks import Block
 
 from webui.context import AppContext
 from webui.errors import AppError, InvalidRequest
+from webui.models.inspect import model_id
 from webui.pool import LoadRequest
 from webui.tabs.model_catalogue import CHOOSE_ROW, catalogue_html
 from webui.tabs.model_choice import AUTO, Choice, choose, choose_listed, choose_path, local_only
@@ -274,7 +275,7 @@ class ModelTab:
             chosen = await choose(self.context, request.facts)
         except AppError as error:
             return {self.message: failure_html(error, title="Not saved")}
-        said = f'<p class="done" role="status">Saved for {escape(request.facts.name)}.</p>'
+        said = f'<p class="done" role="status">Saved for {escape(model_id(request.facts))}.</p>'
         return {self.message: said, self.choice: chosen, self.forget: gr.update(visible=True)}
 
     async def _forget(self, chosen: Choice) -> dict[Any, Any]:

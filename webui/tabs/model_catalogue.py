@@ -11,6 +11,7 @@ from pathlib import Path
 
 from webui.models.catalogue import BrokenModel, Entry
 from webui.models.facts import ModelFacts
+from webui.models.inspect import model_id
 from webui.tabs.present import date, empty_html, escape, format_name, one_sentence, plural, quantity, size
 
 CHOOSE_ROW = """
@@ -86,11 +87,11 @@ def _modified(path: Path) -> float | None:
 
 
 def _name(entry: Entry) -> str:
-    return entry.name if isinstance(entry, ModelFacts) else entry.path.name
+    return model_id(entry) if isinstance(entry, ModelFacts) else entry.path.name
 
 
 def _haystack(entry: Entry) -> str:
     parts = [_name(entry), entry.path.name]
     if isinstance(entry, ModelFacts):
-        parts += [entry.quantization or "", entry.architecture or "", format_name(entry)]
+        parts += [entry.name, entry.quantization or "", entry.architecture or "", format_name(entry)]
     return " ".join(parts).casefold()

@@ -7,7 +7,6 @@ a page on this machine may name.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from webui.models.catalogue import BrokenModel
 from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
 from webui.planning.selection import Candidate
+from webui.security import is_loopback
 from webui.settings import Settings
 from webui.tabs.model_catalogue import entry_at
 
@@ -46,13 +46,7 @@ class Choice:
 
 def local_only(settings: Settings) -> bool:
     """Whether every visitor sits at this machine, so that a path they name is one of their own."""
-    server = settings.server
-    if server.share:
-        return False
-    try:
-        return ipaddress.ip_address(server.host.strip("[]")).is_loopback
-    except ValueError:
-        return server.host == "localhost"
+    return is_loopback(settings.server.host) and not settings.server.share
 
 
 async def choose_listed(context: AppContext, path: str) -> Choice:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from webui.errors import AppError, Cancelled
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts
+from webui.models.inspect import model_id
 from webui.planning.selection import Candidate
 from webui.pool import PoolState, PoolStatus
 from webui.tabs.present import (
@@ -45,7 +46,7 @@ def chosen_html(facts: ModelFacts | None, error: AppError | None) -> str:
     if facts is None:
         return empty_html("Choose a model on the left to see what it is and how it would run.")
     return (
-        f'<div class="chosen"><h3>{escape(facts.name)}</h3>'
+        f'<div class="chosen"><h3>{escape(model_id(facts))}</h3>'
         f'<div class="chosen-path">{escape(facts.path)}</div>{facts_html(model_rows(facts))}</div>'
     )
 
@@ -109,7 +110,7 @@ def _loaded(status: PoolStatus) -> str:
         ("Memory", size(status.memory_bytes)),
     ]
     return (
-        f'<div class="loaded">{verdict_html("ok", f"{facts.name} is loaded")}'
+        f'<div class="loaded">{verdict_html("ok", f"{model_id(facts)} is loaded")}'
         f"{facts_html(rows)}{list_html(model.notes, tone='warning')}</div>"
     )
 
@@ -121,5 +122,5 @@ def _failure(status: PoolStatus) -> str:
     if isinstance(error, Cancelled):
         return f'<p class="empty">{escape(error.message)}</p>'
     stays = status.state is PoolState.READY and status.facts is not None
-    title = f"Loading failed; {status.facts.name} stays loaded" if stays and status.facts else "Loading failed"
+    title = f"Loading failed; {model_id(status.facts)} stays loaded" if stays and status.facts else "Loading failed"
     return failure_html(error, title=title)

@@ -202,6 +202,7 @@ def model_rows(facts: ModelFacts) -> list[tuple[str, str]]:
         ("Quantisation", facts.quantization or UNKNOWN),
         ("Parameters", quantity(facts.parameter_count)),
         ("Context", f"{number(facts.context_length)} tokens" if facts.context_length else UNKNOWN),
+        ("Name in the file", facts.name),
         ("Architecture", facts.architecture or UNKNOWN),
         ("Layers", layers),
         ("Heads", heads),
