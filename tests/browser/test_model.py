@@ -145,6 +145,26 @@ def test_a_failed_load_shows_the_engines_account_and_the_old_model_still_answers
     expect(model_page.locator("#model-status .failure")).to_contain_text("stays loaded")
 
 
+def test_a_load_goes_on_without_its_page_and_is_cancelled_from_another(
+    model_page: Page, own_app: AppProcess, new_page: NewPage
+) -> None:
+    before = own_app.health()["model"]
+    choose(model_page, "tiny.gguf")
+    choose_loader(model_page, "Transformers")  # its engine takes seconds to import: time to look
+    model_page.locator("#model-load").click()
+    expect(model_page.locator("#model-status .progress")).to_be_visible()
+    model_page.close()
+    page = new_page(url=own_app.url)
+    open_tab(page, "Model")
+    expect(page.locator("#model-status .progress")).to_be_visible()
+    expect(page.locator("#model-load")).to_be_disabled()
+    page.locator("#model-cancel").click()
+    expect(page.locator("#model-message")).to_contain_text("Loading was cancelled")
+    expect(page.locator("#model-status .progress")).to_have_count(0)
+    assert own_app.health()["model"] == before
+    assert answers(own_app)
+
+
 def test_saved_parameters_come_back_and_are_forgotten_again(model_page: Page, own_app: AppProcess) -> None:
     choose(model_page, "tiny.gguf")
     choose_loader(model_page, "llama-cpp-python")

@@ -7,6 +7,7 @@ Everything shown is read anew when the tab is opened. What a backend needs and h
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from webui.tabs.backend_card import SEND_ACTION, cards_html, installation_html, 
 from webui.tabs.backend_install import Installations
 from webui.tabs.controls import build_control
 from webui.tabs.present import empty_html, escape, failure_html
-from webui.tabs.visible import ticking, when_opened
+from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
 
 SECONDS_BETWEEN_TICKS = 1.0
 SETTINGS = ("backends.preferred_backend", "backends.gpu_enabled", "backends.fallback_enabled")
@@ -45,7 +46,7 @@ class BackendTab:
         self.log = gr.HTML(elem_id="backend-log", elem_classes="may-be-empty", autoscroll=True)
         self.cancel = gr.Button("Cancel the installation", size="sm", visible=False, elem_id="backend-cancel")
         self.cards = gr.HTML(empty_html("Looking at the backends …"), elem_id="backend-cards", js_on_load=SEND_ACTION)
-        self.seen = gr.State((0, False))
+        self.seen = seen_mark("backend")
         when_opened(self._cards, self.cards)
         self.cards.select(self._act, None, [self.message, self.cards], **QUIET)
         self.cancel.click(self.installations.cancel, None, None, concurrency_limit=None, api_visibility="private")
@@ -84,18 +85,17 @@ class BackendTab:
         others = [other for other in current.order if other != name and not current.enabled(other)]
         self.context.save_settings({"backends.disabled": others if enabled else [*others, name]})
 
-    async def _tick(self, before: tuple[int, bool]) -> dict[Any, Any]:
+    async def _tick(self, seen: str) -> dict[Any, Any]:
         """Show the log while it grows, to every page that looks, and the cards anew at its end."""
         latest = self.installations.latest
-        now = (latest.written, latest.running) if latest is not None else before
-        if now == before and not now[1]:
+        if latest is None:
             return {self.seen: gr.skip()}
-        outputs: dict[Any, Any] = {
-            self.log: installation_html(latest),
-            self.cancel: gr.update(visible=now[1]),
-            self.seen: now,
-        }
-        if before[1] and not now[1]:
+        # Seconds count while it runs, so that the page does not stand still when pip is silent.
+        now = mark_of(latest.name, latest.started_at, latest.written, int(time.time()) if latest.running else "ended")
+        if now == seen:
+            return {self.seen: gr.skip()}
+        outputs = {self.log: installation_html(latest), self.cancel: gr.update(visible=latest.running), self.seen: now}
+        if not latest.running:
             outputs[self.cards] = await self._cards()
         return outputs
 

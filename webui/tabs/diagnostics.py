@@ -6,7 +6,6 @@ It is fed only while it is looked at, and a tick that finds nothing new sends no
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from webui.tabs.present import (
     size,
     verdict_html,
 )
-from webui.tabs.visible import ticking, when_opened
+from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
 
 LEVELS = {"Debug": logging.DEBUG, "Info": logging.INFO, "Warning": logging.WARNING, "Error": logging.ERROR}
 TONES: dict[CheckState, Tone] = {CheckState.OK: "ok", CheckState.WARNING: "warning", CheckState.PROBLEM: "problem"}
@@ -54,7 +53,7 @@ def build(context: AppContext) -> None:
         )
         search = gr.Textbox(label="Search", placeholder="part of a line", elem_id="diagnostics-search", min_width=160)
     log = gr.HTML(log_html([]), elem_id="diagnostics-log", autoscroll=True, max_height=420)
-    seen = gr.State("")
+    seen = seen_mark("diagnostics")
     timer = ticking(SECONDS_BETWEEN_TICKS, "Diagnostics")
     outputs = [workers, failures, log, seen]
 
@@ -64,7 +63,7 @@ def build(context: AppContext) -> None:
             failures_html(context.pool.failures()),
             log_lines_html(context.log.lines(LEVELS.get(wanted_level, logging.INFO), wanted_words)),
         )
-        now = hashlib.blake2b("\0".join(shown).encode(), digest_size=16).hexdigest()
+        now = mark_of(*shown)
         return [gr.skip()] * len(outputs) if now == before else [*shown, now]
 
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

@@ -24,7 +24,7 @@ from webui.tabs.model_choice import AUTO, Choice, choose, choose_listed, choose_
 from webui.tabs.model_controls import LoaderControls
 from webui.tabs.model_panel import buttons, candidates_html, chosen_html, status_html
 from webui.tabs.present import escape, failure_html, list_html
-from webui.tabs.visible import ticking, when_opened
+from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
 
 SECONDS_BETWEEN_TICKS = 0.5
 ANSWER_AFTER_SECONDS = 0.1
@@ -49,7 +49,7 @@ class ModelTab:
 
     def build(self) -> None:
         self.choice = gr.State(Choice())
-        self.seen = gr.State("")
+        self.seen = seen_mark("model")
         with gr.Row(elem_classes="model-columns"):
             with gr.Column(scale=2, min_width=280, elem_id="model-list"):
                 self._draw_list()
@@ -247,7 +247,7 @@ class ModelTab:
         status = self.context.pool.status
         html = status_html(status, time.time())
         offered = buttons(status, chosen.facts)
-        now = f"{offered}{html}"
+        now = mark_of(offered, html)
         if now == seen:
             return {self.seen: gr.skip()}
         return {

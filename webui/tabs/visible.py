@@ -6,6 +6,7 @@ therefore switched by a line of script that runs on every change of tabs and loo
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,3 +48,17 @@ def ticking(seconds: float, label: str) -> gr.Timer:
         )
         tab.parent.change(None, None, timer, js=script, queue=False, show_progress="hidden", api_visibility="private")
     return timer
+
+
+def seen_mark(name: str) -> gr.Textbox:
+    """An unseen field that holds the mark of what this page shows; a tick that would show the same sends nothing.
+
+    It lives on the page and not in a `gr.State`: answers may overtake each other on their way, and then only the page
+    knows which of them it shows.
+    """
+    return gr.Textbox(visible=False, elem_id=f"{name}-seen")
+
+
+def mark_of(*shown: object) -> str:
+    """A short mark of what is shown."""
+    return hashlib.blake2b("\0".join(map(str, shown)).encode(), digest_size=8).hexdigest()
