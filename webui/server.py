@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -227,6 +227,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._context, self._state = context, state
         self._sharing: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[bool] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -236,8 +237,8 @@ class _Server(uvicorn.Server):
         port = int(sockets[0].getsockname()[1])
         url = f"http://{_reachable(settings.host)}:{port}"
         print(f"GGUF Loader WebUI runs on {url} (Ctrl+C ends it)", flush=True)
-        if settings.open_browser:
-            await asyncio.to_thread(webbrowser.open, url)
+        if settings.open_browser and somebody_looks(sys.stdout.isatty(), os.environ):
+            self._opening = asyncio.create_task(asyncio.to_thread(webbrowser.open, url))
         if settings.share:
             self._sharing = asyncio.create_task(share(port, self._state.hosts))
 
@@ -247,6 +248,15 @@ class _Server(uvicorn.Server):
         await self._context.chats.close()
         self._state.streams.end()
         await super().shutdown(sockets)
+
+
+def somebody_looks(terminal: bool, environment: Mapping[str, str]) -> bool:
+    """Whether a browser opened here would be seen: a terminal that is not remote, and a screen to open a window on."""
+    if not terminal or environment.get("SSH_CONNECTION"):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -6,6 +6,7 @@ import errno
 import gzip
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from webui.context import AppContext
 from webui.errors import InvalidSetting
 from webui.paths import Paths
 from webui.security import KnownHosts
-from webui.server import bind, create_api, share
+from webui.server import bind, create_api, share, somebody_looks
 from webui.settings import Settings
 
 shared_loop = pytest.mark.asyncio(loop_scope="module")
@@ -135,3 +136,22 @@ def test_a_signal_ends_the_server_in_order(tmp_path: Path) -> None:
         output = app.log.read_text()
         assert "Traceback" not in output
         assert "ASGI" not in output
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "platform", "expected"),
+    [
+        (True, {"DISPLAY": ":0"}, "linux", True),
+        (True, {"WAYLAND_DISPLAY": "wayland-0"}, "linux", True),
+        (True, {}, "linux", False),  # a text browser would take the terminal over
+        (True, {}, "darwin", True),
+        (True, {}, "win32", True),
+        (True, {"SSH_CONNECTION": "10.0.0.1", "DISPLAY": ":0"}, "linux", False),
+        (False, {"DISPLAY": ":0"}, "linux", False),
+    ],
+)
+def test_a_browser_is_opened_only_where_somebody_looks(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, environment: dict[str, str], platform: str, expected: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert somebody_looks(terminal, environment) is expected

@@ -92,8 +92,12 @@ class ServerSettings(Parameters):
     ] = ()
     open_browser: Annotated[
         bool,
-        Control("Open the browser", "Opens the page in the browser once the server answers.", group=Group.BASIC),
-    ] = False
+        Control(
+            "Open the browser",
+            "Opens the page once the server answers, when it is started from a terminal on this machine's own screen.",
+            group=Group.BASIC,
+        ),
+    ] = True
 
 
 class BackendSettings(Parameters):
