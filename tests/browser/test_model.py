@@ -73,7 +73,7 @@ def test_the_model_in_use_is_shown_first_and_a_file_is_loaded_with_the_loader_au
 ) -> None:
     expect(model_page.locator("#model-facts")).to_contain_text("Quantisation")
     choose(model_page, "tiny.gguf")
-    expect(model_page.locator("#model-facts h3")).to_have_text("Tiny")
+    expect(model_page.locator("#model-facts h3")).to_have_text("tiny")
     expect(model_page.locator('#model-loaders li[data-loader="xllamacpp"]')).to_contain_text("auto")
     expect(model_page.locator('#model-loaders li[data-loader="ctransformers"]')).to_contain_text("✗")
     context_size = model_page.locator("#loader-xllamacpp-context-size input")
@@ -171,7 +171,7 @@ def test_saved_parameters_come_back_and_are_forgotten_again(model_page: Page, ow
     control = model_page.locator("#loader-llama-cpp-python-context-size input")
     control.fill("77")
     model_page.locator("#model-save").click()
-    expect(model_page.locator("#model-message")).to_contain_text("Saved for Tiny")
+    expect(model_page.locator("#model-message")).to_contain_text("Saved for tiny")
     saved = json.loads((own_app.home / "model_settings.json").read_text())
     assert [entry["loader"] for entry in saved.values()] == ["llama-cpp-python"]
     model_page.reload()
@@ -207,7 +207,7 @@ def test_any_file_of_this_machine_can_be_opened_by_its_path_and_rubbish_is_expla
 def test_the_search_finds_by_every_word(model_page: Page) -> None:
     search = model_page.locator("#model-search textarea, #model-search input")
     search.fill("tiny f16")
-    expect(model_page.locator(".catalogue-row")).to_have_count(2)  # Tiny, and the mamba whose name begins with it
+    expect(model_page.locator(".catalogue-row")).to_have_count(2)  # tiny.gguf, and the mamba whose header says Tiny
     search.fill("nothing like it")
     expect(model_page.locator("#model-catalogue")).to_contain_text("No model matches")
 

@@ -109,7 +109,8 @@ class ModelTab:
         shown = self._choice_outputs()
         self.controls.show_on_change(self.loader, self.best)
         self.rows.select(self._row_chosen, [self.search], shown, **QUIET)
-        gr.on([self.open.click, self.path.submit], self._path_given, [self.path, self.search], shown, **SLOW)
+        given = [self.open.click, self.path.submit]
+        gr.on(given, self._path_given, [self.path, self.search], shown, trigger_mode="always_last", **SLOW)
         # Not `input`: Gradio's text fields fire that for key strokes only, neither for Backspace nor for pasting.
         self.search.change(self._search, [self.search, self.choice], self.rows, trigger_mode="always_last", **QUIET)
         self.look_again.click(self._look_again, [self.search, self.choice], self.rows, **SLOW)
