@@ -21,12 +21,14 @@ from webui.tabs.chat_replies import Parts, Replies
 from webui.tabs.chat_transcript import LATEX
 from webui.tabs.present import escape, failure_html, quantity
 from webui.tabs.status import reply_html
+from webui.tabs.visible import ticking
 
 SUGGESTIONS = (
     "Explain in simple words why the sky is blue.",
     "Write a short, friendly e-mail that moves a meeting to Friday.",
     "Give me a Python function that counts the words of a text.",
 )
+IDLE_SECONDS = 2.0
 EMPTY_SCRIPT = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-say]');
@@ -176,7 +178,8 @@ def _wire(replies: Replies, parts: Parts, panel: Panel, seat: gr.State, new: gr.
     buttons.resume.click(replies.continue_reply, where, shown, **reply)
     parts.log.edit(replies.edit, where, shown, **reply)
     buttons.undo.click(replies.undo, where, shown, **reply)
-    buttons.stop.click(replies.stop, parts.chat_id, None, **quick)
+    buttons.stop.click(replies.stop, where, None, **quick)
+    ticking(IDLE_SECONDS, "Chat").tick(replies.idle, where, [parts.empty], **quick)
     parts.earlier.click(replies.show_earlier, where, [parts.log, parts.earlier], **quick)
 
     async def say(seat: Seat, chat_id: str, event: gr.EventData) -> Any:

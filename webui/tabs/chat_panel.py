@@ -6,6 +6,7 @@ own events; so a message is sent with three inputs and not with thirty.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from webui.context import AppContext
 from webui.errors import AppError
 from webui.loaders.parameters import controls
 from webui.loaders.sampling import SamplingParameters
+from webui.pool import Job
 from webui.tabs.controls import build_group, read_values, show_values
 from webui.tabs.present import one_sentence
 
@@ -30,11 +32,13 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 class Seat:
     """One open page: which reply it watches, how far back it shows, and what its panel says.
 
-    `asking` is true from a question until its job is there, so that a second Enter does not ask twice. `view` counts
-    up whenever the page turns to something else; a stream that finds another number than its own ends.
+    `starting` is there from a question until its job is, so that a second Enter does not ask twice and Stop has
+    something to stop. `view` counts up whenever the page turns to something else; a stream that finds another number
+    than its own ends. `idle` is what the column was last told while nothing was going on.
     """
 
-    asking: bool = False
+    starting: asyncio.Task[Job] | None = None
+    idle: str = ""
     view: int = 0
     shown: int = 0
     search: str = ""

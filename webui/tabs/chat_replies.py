@@ -7,7 +7,9 @@ only the live element and the status line are sent; the Chatbot with its history
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +19,15 @@ from gradio.blocks import Block
 from webui.chat.conversations import Conversation
 from webui.context import AppContext
 from webui.errors import AppError, Busy, NotFound
-from webui.pool import Job
+from webui.pool import Job, PoolState
 from webui.tabs.chat_list import list_html
 from webui.tabs.chat_panel import Panel, Seat, fresh_seat, take_from
 from webui.tabs.chat_transcript import live_markdown, question_html, read_literally, rows_of, waiting_html
 from webui.tabs.present import failure_html, one_sentence, plural
 from webui.tabs.status import reply_html
+
+GRACE_SECONDS = 0.05
+"""How long the page is not told of something that may be over before it could have drawn it."""
 
 Updates = dict[Block, Any]
 
@@ -111,23 +116,27 @@ class Replies:
 
         The engine is set to work before the page hears anything: what the page draws first then costs no time.
         """
-        if not text.strip() or seat.asking or self._is_answering(chat_id):
+        if not text.strip() or seat.starting or self._is_answering(chat_id):
             return
         parts = self._parts
-        seat.asking = True
-        try:
-            chat_id = chat_id if self._find(chat_id) else self._create(seat)
-            job = await self._context.chats.send(
-                chat_id, text, sampling=seat.sampling, system_prompt=seat.system_prompt
-            )
-        except AppError as error:
-            yield self._refused(seat, chat_id, error)
-            return
-        finally:
-            seat.asking = False
-        view = seat.turn()
         asked: Updates = {parts.message: "", parts.question: question_html(text), parts.empty: ""}
-        async for updates in self._follow(seat, view, chat_id, job, first=asked):
+        known = self._find(chat_id) is not None
+        target = chat_id if known else self._create(seat)
+        start = self._context.chats.send(target, text, sampling=seat.sampling, system_prompt=seat.system_prompt)
+        problem = ""
+        try:
+            if not await self._begin(seat, start):
+                yield {**asked, **self._waiting()}
+            job = await self._started(seat)
+        except AppError as error:
+            job, problem = None, failure_html(error)
+        if job is None:
+            if not known:
+                self._context.store.delete(target)
+            yield {**self._transcript(seat, self._find(chat_id)), parts.question: problem, parts.message: text}
+            return
+        chat_id = target
+        async for updates in self._follow(seat, seat.turn(), chat_id, job, first=asked):
             yield updates
 
     async def regenerate(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
@@ -178,33 +187,70 @@ class Replies:
             return self._transcript(seat, self._find(chat_id))
         return {**self._transcript(seat, self._find(chat_id)), self._parts.message: text}
 
-    async def stop(self, chat_id: str) -> None:
+    async def stop(self, seat: Seat, chat_id: str) -> None:
         """End this conversation's reply, and no other."""
+        if seat.starting is not None:
+            seat.starting.cancel()
         self._context.chats.stop(chat_id)
+
+    async def idle(self, seat: Seat, chat_id: str) -> Updates:
+        """While nothing goes on: what can be asked of whom, as models come and go. Sent only when it has changed."""
+        conversation = self._find(chat_id)
+        if seat.starting or (conversation and self._context.chats.active_job(chat_id)):
+            return {}
+        has_messages = conversation is not None and bool(conversation.messages)
+        empty = "" if has_messages else self._empty_html()
+        if empty == seat.idle:
+            return {}
+        seat.idle = empty
+        return {self._parts.empty: empty}
 
     # --- pieces --------------------------------------------------------------------------------------------------
 
-    async def _again(self, seat: Seat, chat_id: str, start: Callable[[], Awaitable[Job]]) -> AsyncIterator[Updates]:
-        conversation = self._find(chat_id)
-        if conversation is None or seat.asking or self._is_answering(chat_id):
+    async def _again(
+        self, seat: Seat, chat_id: str, start: Callable[[], Coroutine[Any, Any, Job]]
+    ) -> AsyncIterator[Updates]:
+        if self._find(chat_id) is None or seat.starting or self._is_answering(chat_id):
             return
-        seat.asking = True
         try:
-            job = await start()
+            if not await self._begin(seat, start()):
+                yield self._waiting()
+            job = await self._started(seat)
         except AppError as error:
-            yield self._refused(seat, chat_id, error)
+            yield {**self._transcript(seat, self._find(chat_id)), self._parts.question: failure_html(error)}
             return
-        finally:
-            seat.asking = False
-        view = seat.turn()
-        async for updates in self._follow(seat, view, chat_id, job, first=self._transcript(seat, self._find(chat_id))):
+        first = self._transcript(seat, self._find(chat_id))
+        if job is None:
+            yield first
+            return
+        async for updates in self._follow(seat, seat.turn(), chat_id, job, first=first):
             yield updates
+
+    async def _begin(self, seat: Seat, start: Coroutine[Any, Any, Job]) -> bool:
+        """Set the engine to work; false if that takes long enough for the page to say so (a model that still loads)."""
+        seat.starting = asyncio.create_task(start)
+        # A page that is closed meanwhile asks for the outcome no more; the reply is made all the same.
+        seat.starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        done, _ = await asyncio.wait({seat.starting}, timeout=GRACE_SECONDS)
+        return bool(done)
+
+    async def _started(self, seat: Seat) -> Job | None:
+        """The job that `_begin` set to work, or None if it was stopped before it was there. Raises what went wrong."""
+        task = seat.starting
+        assert task is not None
+        try:
+            # Not awaited itself: that would end it together with the page.
+            await asyncio.wait({task})
+        finally:
+            seat.starting = None
+        return None if task.cancelled() else task.result()
 
     async def _follow(
         self, seat: Seat, view: int, chat_id: str, job: Job, *, first: Updates | None = None
     ) -> AsyncIterator[Updates]:
         """The reply as it grows, and at its end the conversation at rest. `first` goes out with the first update."""
         parts, before = self._parts, self._context.chats.reply_start(chat_id)
+        await _first_text(job)
         updates: Updates = {parts.listing: self._listing(seat, chat_id), **(first or {}), parts.chat_id: chat_id}
         async for now in job.updates(self._context.settings.chat.updates_per_second):
             if seat.view != view:
@@ -238,9 +284,14 @@ class Replies:
             parts.status: reply_html(self._context.pool.status),
         }
 
-    def _refused(self, seat: Seat, chat_id: str, error: AppError) -> Updates:
-        """Nothing was asked: say why, in the place where the answer would stand."""
-        return {**self._transcript(seat, self._find(chat_id)), self._parts.question: failure_html(error)}
+    def _waiting(self) -> Updates:
+        """Something was asked, and the engine cannot begin yet."""
+        status = self._context.pool.status
+        words = "Waiting for the model to load …" if status.state is PoolState.LOADING else "Preparing the prompt …"
+        return {
+            self._parts.live: f'<span class="waiting">{words}</span>',
+            self._parts.status: reply_html(status, busy=True),
+        }
 
     def _listing(self, seat: Seat, chat_id: str) -> str:
         return list_html(self._context.store.list(seat.search), chat_id, searched=seat.search.strip())
@@ -268,6 +319,15 @@ class Replies:
     def _reset(self, seat: Seat) -> None:
         fresh = fresh_seat(self._context)
         seat.preset, seat.system_prompt, seat.sampling = fresh.preset, fresh.system_prompt, fresh.sampling
+
+
+async def _first_text(job: Job) -> None:
+    """Wait for the first text as long as nobody notices: drawn with the question, it is on the page sooner."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GRACE_SECONDS):
+            async for now in job.updates(1 / GRACE_SECONDS):
+                if now.text:
+                    return
 
 
 def _earlier(hidden: int) -> gr.Button:

@@ -106,7 +106,7 @@ def model_items(status: PoolStatus) -> list[Item]:
     return items
 
 
-def reply_html(status: PoolStatus, job: Job | None = None) -> str:
+def reply_html(status: PoolStatus, job: Job | None = None, *, busy: bool = False) -> str:
     """The line under the message field: who answers, on what, how fast, how full the context is.
 
     While a reply is written it is marked busy, and the style sheet shows Stop instead of Send.
@@ -129,8 +129,8 @@ def reply_html(status: PoolStatus, job: Job | None = None) -> str:
         f"{escape(item.value)}</span>"
         for item in items
     )
-    busy = " data-busy" if job is not None and not job.ended else ""
-    return f'<div class="reply-status"{busy}>{cells}</div>'
+    mark = " data-busy" if busy or (job is not None and not job.ended) else ""
+    return f'<div class="reply-status"{mark}>{cells}</div>'
 
 
 def _figures(status: PoolStatus, available_bytes: int | None) -> list[Item]:
