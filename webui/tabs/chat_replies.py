@@ -195,13 +195,13 @@ class Replies:
 
     async def idle(self, seat: Seat, chat_id: str) -> Updates:
         """While nothing goes on: what can be asked of whom, as models come and go. Sent only when it has changed."""
+        unchanged = {self._parts.empty: gr.skip()}
         conversation = self._find(chat_id)
         if seat.starting or (conversation and self._context.chats.active_job(chat_id)):
-            return {}
-        has_messages = conversation is not None and bool(conversation.messages)
-        empty = "" if has_messages else self._empty_html()
+            return unchanged
+        empty = "" if conversation and conversation.messages else self._empty_html()
         if empty == seat.idle:
-            return {}
+            return unchanged
         seat.idle = empty
         return {self._parts.empty: empty}
 
