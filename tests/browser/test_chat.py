@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, expect
 
 from tests.app_process import AppProcess, running_app
 from tests.browser.conftest import NewPage
@@ -37,8 +37,13 @@ def short_replies(page: Page, tokens: int = 24) -> None:
     page.locator("#chat-preset input").click()
     page.get_by_role("option", name="deterministic").click()
     expect(page.locator("#sampling-temperature input[type=number]")).to_have_value("0")
-    with page.expect_response(lambda response: "/gradio_api/" in response.url and response.request.method == "POST"):
+    with page.expect_response(is_event):
         set_number(page, "sampling-max-tokens", str(tokens))
+
+
+def is_event(response: Response) -> bool:
+    """The server took note of something a person did (and it is not the clock that ticked)."""
+    return response.url.partition("?")[0].endswith("/queue/join")
 
 
 def answered(page: Page) -> None:
@@ -94,15 +99,17 @@ def test_escape_stops_and_continue_goes_on(page: Page) -> None:
 
 
 def test_regenerate_replaces_the_reply(page: Page) -> None:
+    ask(page, LONG)
+    writing(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("Stopped here.")).to_be_visible()
     short_replies(page, 8)
-    ask(page, "Say hello.")
-    answered(page)
-    expect(replies(page)).to_have_count(1)
     page.get_by_role("button", name="Regenerate").click()
-    expect(page.locator("#chat-stop")).to_be_visible()
+    expect(page.get_by_text("Stopped here.")).to_have_count(0)
     answered(page)
     expect(questions(page)).to_have_count(1)
     expect(replies(page)).to_have_count(1)
+    expect(replies(page)).to_have_text(WORDS)
 
 
 def test_an_edited_question_is_answered_anew(page: Page) -> None:
@@ -187,6 +194,7 @@ def test_turning_to_another_conversation_leaves_the_reply_running(page: Page) ->
     expect(page.locator("#chat-live")).to_have_text("")
     expect(page.locator("#chat-send")).to_be_visible()
     page.locator("#chat-list .open").first.click()
+    expect(questions(page)).to_have_count(1)
     writing(page)
     page.keyboard.press("Escape")
     answered(page)
@@ -222,7 +230,8 @@ def test_a_conversation_is_renamed_searched_and_deleted(page: Page) -> None:
 def test_settings_belong_to_the_conversation(page: Page) -> None:
     short_replies(page, 5)
     prompt = page.locator("#chat-system-prompt textarea")
-    prompt.fill("You answer in one word.")
+    with page.expect_response(is_event):
+        prompt.fill("You answer in one word.")
     ask(page, "Settings stay")
     answered(page)
     page.get_by_role("button", name="New", exact=True).click()
@@ -266,6 +275,7 @@ def test_a_worker_killed_in_mid_reply(new_page: NewPage, tmp_path: Path, starter
         expect(failure).to_be_visible()
         expect(failure).to_contain_text("What to do")
         expect(replies(page).first).to_have_text(WORDS)
+        short_replies(page, 12)
         ask(page, "Are you still there?")
         expect(questions(page)).to_have_count(2)
         expect(replies(page).last).to_have_text(WORDS)

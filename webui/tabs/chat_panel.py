@@ -34,12 +34,16 @@ class Seat:
 
     `starting` is there from a question until its job is, so that a second Enter does not ask twice and Stop has
     something to stop. `view` counts up whenever the page turns to something else; a stream that finds another number
-    than its own ends. `idle` is what the column was last told while nothing was going on.
+    than its own ends. `following` is the view of the stream that is on, or 0, and `question` what it answers. `idle` is
+    what the column was last told while nothing was going on.
     """
 
     starting: asyncio.Task[Job] | None = None
     idle: str = ""
     view: int = 0
+    following: int = 0
+    question: str = ""
+    chat_id: str = ""
     shown: int = 0
     search: str = ""
     preset: str = ""
@@ -157,9 +161,12 @@ class Panel:
         return {**self.show(seat), self.name: ""}
 
     def _keep_in_chat(self, seat: Seat, chat_id: str) -> None:
-        if chat_id:
+        if chat_id or seat.chat_id:
             self._context.store.configure(
-                chat_id, system_prompt=seat.system_prompt, preset=seat.preset, sampling=seat.sampling.changed()
+                chat_id or seat.chat_id,
+                system_prompt=seat.system_prompt,
+                preset=seat.preset,
+                sampling=seat.sampling.changed(),
             )
 
 

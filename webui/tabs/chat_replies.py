@@ -67,6 +67,7 @@ class Replies:
         view = seat.turn()
         seat.shown = self._context.settings.chat.shown_messages
         conversation = self._find(chat_id)
+        seat.chat_id, seat.question = conversation.id if conversation else "", ""
         if conversation is None:
             self._reset(seat)
             yield {**self._transcript(seat, None), **self._panel.show(seat)}
@@ -135,8 +136,8 @@ class Replies:
                 self._context.store.delete(target)
             yield {**self._transcript(seat, self._find(chat_id)), parts.question: problem, parts.message: text}
             return
-        chat_id = target
-        async for updates in self._follow(seat, seat.turn(), chat_id, job, first=asked):
+        seat.chat_id, seat.question = target, asked[parts.question]
+        async for updates in self._follow(seat, seat.turn(), target, job, first=asked):
             yield updates
 
     async def regenerate(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
@@ -195,7 +196,7 @@ class Replies:
 
     async def idle(self, seat: Seat, chat_id: str) -> Updates:
         """While nothing goes on: what can be asked of whom, as models come and go. Sent only when it has changed."""
-        unchanged = {self._parts.empty: gr.skip()}
+        unchanged: Updates = {self._parts.empty: gr.skip()}
         conversation = self._find(chat_id)
         if seat.starting or (conversation and self._context.chats.active_job(chat_id)):
             return unchanged
@@ -219,6 +220,7 @@ class Replies:
         except AppError as error:
             yield {**self._transcript(seat, self._find(chat_id)), self._parts.question: failure_html(error)}
             return
+        seat.chat_id, seat.question = chat_id, ""
         first = self._transcript(seat, self._find(chat_id))
         if job is None:
             yield first
@@ -250,10 +252,12 @@ class Replies:
     ) -> AsyncIterator[Updates]:
         """The reply as it grows, and at its end the conversation at rest. `first` goes out with the first update."""
         parts, before = self._parts, self._context.chats.reply_start(chat_id)
+        seat.following = view
         await _first_text(job)
         updates: Updates = {parts.listing: self._listing(seat, chat_id), **(first or {}), parts.chat_id: chat_id}
         async for now in job.updates(self._context.settings.chat.updates_per_second):
             if seat.view != view:
+                yield self._repair(seat)
                 return
             text = before + now.text
             updates[parts.live] = live_markdown(text) if text else waiting_html(now)
@@ -261,11 +265,18 @@ class Replies:
             yield updates
             updates = {}
         await self._context.chats.settled(chat_id)
-        if seat.view == view:
-            yield {
-                **self._transcript(seat, self._find(chat_id)),
-                parts.status: reply_html(self._context.pool.status, job),
-            }
+        if seat.view != view:
+            yield self._repair(seat)
+            return
+        seat.following = 0
+        rest = self._transcript(seat, self._find(chat_id))
+        yield {**rest, parts.status: reply_html(self._context.pool.status, job)}
+
+    def _repair(self, seat: Seat) -> Updates:
+        """For a stream that was left: its last update may have reached the page behind the turn to something else."""
+        if seat.following == seat.view:
+            return {self._parts.chat_id: seat.chat_id, self._parts.question: seat.question}
+        return self._transcript(seat, self._find(seat.chat_id))
 
     def _transcript(self, seat: Seat, conversation: Conversation | None) -> Updates:
         """The conversation at rest."""
