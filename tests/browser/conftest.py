@@ -75,7 +75,7 @@ def new_page(browser: Browser, app: AppProcess) -> Iterator[NewPage]:
         target = url or app.url
         watch(page, target, problems)
         page.goto(target)
-        expect(page.locator("#chat-message textarea")).to_be_editable()
+        ready(page)
         return page
 
     yield open_page
@@ -87,6 +87,12 @@ def new_page(browser: Browser, app: AppProcess) -> Iterator[NewPage]:
 @pytest.fixture
 def page(new_page: NewPage) -> Page:
     return new_page()
+
+
+def ready(page: Page) -> None:
+    """The page is there and has heard from the server what it shows."""
+    expect(page.locator("#chat-message textarea")).to_be_editable()
+    expect(page.locator("#chat-list :is(.empty, .open)").first).to_be_attached()
 
 
 def watch(page: Page, home: str, problems: list[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Response, expect
 
 from tests.app_process import AppProcess, running_app
-from tests.browser.conftest import NewPage
+from tests.browser.conftest import NewPage, ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.engine]
 
@@ -255,6 +255,7 @@ def test_a_preset_is_saved_chosen_and_deleted(page: Page) -> None:
     page.get_by_role("button", name="Save preset", exact=True).click()
     expect(page.locator("#chat-preset input")).to_have_value("seven")
     page.reload()
+    ready(page)
     page.locator("#chat-preset input").click()
     page.get_by_role("option", name="seven").click()
     expect(page.locator("#sampling-top-k input")).to_have_value("7")

@@ -35,7 +35,8 @@ class Seat:
     `starting` is there from a question until its job is, so that a second Enter does not ask twice and Stop has
     something to stop. `view` counts up whenever the page turns to something else; a stream that finds another number
     than its own ends. `following` is the view of the stream that is on, or 0, and `question` what it answers. `idle` is
-    what the column was last told while nothing was going on.
+    what the column was last told while nothing was going on. `chat_id` is the conversation shown, "" a new one; it is
+    None until the page has said which one it shows, which it does again when the server was started anew under it.
     """
 
     starting: asyncio.Task[Job] | None = None
@@ -43,12 +44,16 @@ class Seat:
     view: int = 0
     following: int = 0
     question: str = ""
-    chat_id: str = ""
+    chat_id: str | None = None
     shown: int = 0
     search: str = ""
     preset: str = ""
     system_prompt: str = ""
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+
+    def where(self, said: str) -> str:
+        """The conversation shown. The page's own word, `said`, counts only if the server does not know."""
+        return said if self.chat_id is None else self.chat_id
 
     def turn(self) -> int:
         """Turn to something else; returns the new view's number."""
@@ -161,9 +166,9 @@ class Panel:
         return {**self.show(seat), self.name: ""}
 
     def _keep_in_chat(self, seat: Seat, chat_id: str) -> None:
-        if chat_id or seat.chat_id:
+        if seat.where(chat_id):
             self._context.store.configure(
-                chat_id or seat.chat_id,
+                seat.where(chat_id),
                 system_prompt=seat.system_prompt,
                 preset=seat.preset,
                 sampling=seat.sampling.changed(),

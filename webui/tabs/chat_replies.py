@@ -84,6 +84,7 @@ class Replies:
 
     async def list_click(self, seat: Seat, chat_id: str, event: gr.EventData) -> AsyncIterator[Updates]:
         """A click in the list of conversations: open, rename or delete."""
+        chat_id = seat.where(chat_id)
         target, action = str(event.id), str(event.do)
         try:
             if action == "rename":
@@ -100,11 +101,13 @@ class Replies:
 
     async def search(self, seat: Seat, chat_id: str, search: str) -> str:
         """The list of the conversations that have the words of `search`."""
+        chat_id = seat.where(chat_id)
         seat.search = search
         return self._listing(seat, chat_id)
 
     async def show_earlier(self, seat: Seat, chat_id: str) -> Updates:
         """Show as many messages again before those that are shown."""
+        chat_id = seat.where(chat_id)
         seat.shown += self._context.settings.chat.shown_messages
         conversation = self._find(chat_id)
         rows, hidden = rows_of(conversation.messages if conversation else (), seat.shown)
@@ -117,6 +120,7 @@ class Replies:
 
         The engine is set to work before the page hears anything: what the page draws first then costs no time.
         """
+        chat_id = seat.where(chat_id)
         if not text.strip() or seat.starting or self._is_answering(chat_id):
             return
         parts = self._parts
@@ -142,6 +146,7 @@ class Replies:
 
     async def regenerate(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
         """Answer the last question anew."""
+        chat_id = seat.where(chat_id)
         chats = self._context.chats
         async for updates in self._again(
             seat, chat_id, lambda: chats.regenerate(chat_id, sampling=seat.sampling, system_prompt=seat.system_prompt)
@@ -150,6 +155,7 @@ class Replies:
 
     async def continue_reply(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
         """Go on from where the last reply ended."""
+        chat_id = seat.where(chat_id)
         chats = self._context.chats
         async for updates in self._again(
             seat,
@@ -160,6 +166,7 @@ class Replies:
 
     async def edit(self, seat: Seat, chat_id: str, event: gr.EditData) -> AsyncIterator[Updates]:
         """Change a message in place. A changed question is answered anew, and what came after it goes."""
+        chat_id = seat.where(chat_id)
         conversation = self._find(chat_id)
         rows, _ = rows_of(conversation.messages if conversation else (), seat.shown)
         index = event.index if isinstance(event.index, int) else event.index[0]
@@ -180,6 +187,7 @@ class Replies:
 
     async def undo(self, seat: Seat, chat_id: str) -> Updates:
         """Take the last question and its answer back; the question returns to the field."""
+        chat_id = seat.where(chat_id)
         seat.turn()
         try:
             text = await self._context.chats.undo(chat_id)
@@ -190,12 +198,14 @@ class Replies:
 
     async def stop(self, seat: Seat, chat_id: str) -> None:
         """End this conversation's reply, and no other."""
+        chat_id = seat.where(chat_id)
         if seat.starting is not None:
             seat.starting.cancel()
         self._context.chats.stop(chat_id)
 
     async def idle(self, seat: Seat, chat_id: str) -> Updates:
         """While nothing goes on: what can be asked of whom, as models come and go. Sent only when it has changed."""
+        chat_id = seat.where(chat_id)
         unchanged: Updates = {self._parts.empty: gr.skip()}
         conversation = self._find(chat_id)
         if seat.starting or (conversation and self._context.chats.active_job(chat_id)):
@@ -275,8 +285,8 @@ class Replies:
     def _repair(self, seat: Seat) -> Updates:
         """For a stream that was left: its last update may have reached the page behind the turn to something else."""
         if seat.following == seat.view:
-            return {self._parts.chat_id: seat.chat_id, self._parts.question: seat.question}
-        return self._transcript(seat, self._find(seat.chat_id))
+            return {self._parts.chat_id: seat.chat_id or "", self._parts.question: seat.question}
+        return self._transcript(seat, self._find(seat.chat_id or ""))
 
     def _transcript(self, seat: Seat, conversation: Conversation | None) -> Updates:
         """The conversation at rest."""
