@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
 from tests.app_process import AppProcess, running_app
 
@@ -107,13 +107,13 @@ def watch(page: Page, home: str, problems: list[str]) -> None:
         if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != ours:
             problems.append(f"asked another host: {request.url}")
 
-    def on_console(kind: str, text: str) -> None:
-        if kind == "error" and not text.startswith(CUT_OFF):
-            problems.append(f"console: {text}")
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith(CUT_OFF):
+            problems.append(f"console: {message.text} {message.location.get('url', '')}")
 
     page.on("request", on_request)
     page.on("pageerror", lambda error: problems.append(f"script: {error}"))
-    page.on("console", lambda message: on_console(message.type, message.text))
+    page.on("console", on_console)
 
 
 def open_tab(page: Page, name: str) -> None:
