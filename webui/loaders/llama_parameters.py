@@ -229,6 +229,7 @@ class LlamaServerParameters(Parameters):
             "Draft model",
             "Path of a small GGUF with the same vocabulary that proposes tokens for this one. Empty for none.",
             section="Speculative decoding",
+            local=True,
         ),
     ] = ""
     draft_max: Annotated[

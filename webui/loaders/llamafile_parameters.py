@@ -22,6 +22,7 @@ class LlamafileParameters(LlamaServerParameters):
             "to the API.",
             group=Group.BASIC,
             section="Program",
+            local=True,
         ),
     ] = ""
     generation: Annotated[
@@ -49,7 +50,10 @@ class LlamafileParameters(LlamaServerParameters):
     control_vector: Annotated[
         str,
         Control(
-            "Control vector", "Path of a control vector that steers the model. Empty for none.", section="Adapters"
+            "Control vector",
+            "Path of a control vector that steers the model. Empty for none.",
+            section="Adapters",
+            local=True,
         ),
     ] = ""
     control_vector_scale: Annotated[

@@ -20,7 +20,7 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from webui.errors import InvalidSetting
+from webui.errors import AccessDenied, InvalidSetting
 
 P = TypeVar("P", bound="Parameters")
 
@@ -45,6 +45,8 @@ class Control:
     lines: int = 1
     suggested_max: float | None = None
     """Where a slider ends if the bound itself is far beyond what people use; larger values may be typed."""
+    local: bool = False
+    """It names a file of this machine or lets one run code: visitors from elsewhere may not change it."""
 
 
 Kind = Literal["bool", "int", "float", "text", "choice", "list"]
@@ -99,6 +101,17 @@ def keep_known(cls: type[Parameters], values: Mapping[str, Any]) -> dict[str, An
 def controls(cls: type[Parameters]) -> tuple[ControlSpec, ...]:
     """The declared fields of `cls`, in order. A field without a `Control` is a defect and raises `TypeError`."""
     return tuple(_read(name, info) for name, info in cls.model_fields.items())
+
+
+def refuse_local(cls: type[Parameters], values: Mapping[str, Any]) -> None:
+    """Raise `AccessDenied` if `values` holds a parameter that only somebody at this machine may change."""
+    local = [spec.control.label for spec in controls(cls) if spec.control.local and spec.name in values]
+    if local:
+        raise AccessDenied(
+            f"{', '.join(local)} can be changed at the machine itself only.",
+            cause="It names files of the machine the server runs on, or lets them run code there.",
+            hint="Set it under loaders in settings.yaml on that machine.",
+        )
 
 
 def _read(name: str, info: FieldInfo) -> ControlSpec:

@@ -185,6 +185,7 @@ Lora = Annotated[
         "LoRA adapter",
         "Path of an adapter that is applied to the model. Empty for none.",
         section="Adapters",
+        local=True,
     ),
 ]
 LoraScale = Annotated[
@@ -198,6 +199,7 @@ Projector = Annotated[
         "Vision projector",
         "Path of the mmproj file that lets the model see images. Empty for none.",
         section="Adapters",
+        local=True,
     ),
 ]
 Numa = Annotated[

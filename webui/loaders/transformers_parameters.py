@@ -70,7 +70,10 @@ class TransformersParameters(Parameters):
     offload_folder: Annotated[
         str,
         Control(
-            "Offload folder", "Folder for layers that fit neither GPU nor memory. Empty allows none.", section="Devices"
+            "Offload folder",
+            "Folder for layers that fit neither GPU nor memory. Empty allows none.",
+            section="Devices",
+            local=True,
         ),
     ] = ""
     offload_buffers: Annotated[
@@ -139,6 +142,7 @@ class TransformersParameters(Parameters):
             "Draft model",
             "Folder of a small model with the same tokenizer that guesses tokens for this one. Empty for none.",
             section="Speculation",
+            local=True,
         ),
     ] = ""
     assistant_tokens: Annotated[
@@ -166,6 +170,7 @@ class TransformersParameters(Parameters):
             "Allow pickled weights",
             "Opens pytorch_model.bin files where there are no safetensors. Only for sources you trust.",
             section="Trust",
+            local=True,
         ),
     ] = False
     trust_remote_code: Annotated[
@@ -174,6 +179,7 @@ class TransformersParameters(Parameters):
             "Trust the model's code",
             "Runs Python code that comes with the model. Only for sources you trust.",
             section="Trust",
+            local=True,
         ),
     ] = False
 

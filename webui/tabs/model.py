@@ -17,6 +17,7 @@ from gradio.blocks import Block
 
 from webui.context import AppContext
 from webui.errors import AppError, InvalidRequest
+from webui.loaders.parameters import refuse_local
 from webui.models.inspect import model_id
 from webui.pool import LoadRequest
 from webui.tabs.model_catalogue import CHOOSE_ROW, catalogue_html
@@ -230,6 +231,8 @@ class ModelTab:
         asked = str(held[self.loader] or AUTO)
         loader = chosen.loader(asked)
         parameters = self.controls.changed(loader, held) if loader else {}
+        if loader and not local_only(self.context.settings):
+            refuse_local(self.context.loaders[loader].parameters, parameters)
         return LoadRequest(chosen.facts, asked, parameters)
 
     async def _cancel(self, chosen: Choice) -> dict[Any, Any]:
