@@ -85,5 +85,18 @@ def test_the_users_text_never_becomes_html_and_can_be_read_back(text: str) -> No
     assert read_literally(shown) == text
 
 
+def test_pictures_of_other_hosts_become_links() -> None:
+    text = "see ![a cat](https://example.org/cat.png) and ![local](/file=x.png)"
+    for shown in (
+        live_markdown(text),
+        show_literally(text),
+        rows_of([said("assistant", text)], 1)[0][0].shown["content"],
+    ):
+        assert "![a cat]" not in shown
+        assert "[a cat](https://example.org/cat.png)" in shown
+        assert "![local](/file=x.png)" in shown
+        assert read_literally(shown) == text
+
+
 def test_a_question_is_escaped() -> None:
     assert "<img" not in question_html('<img src=x onerror="1">')

@@ -21,6 +21,7 @@ from webui.errors import AppError
 from webui.loaders.parameters import controls
 from webui.loaders.sampling import SamplingParameters
 from webui.pool import Job
+from webui.tabs import extension_panels
 from webui.tabs.controls import build_group, read_values, show_values
 from webui.tabs.present import one_sentence
 
@@ -89,6 +90,7 @@ class Panel:
                 elem_id="chat-system-prompt",
             )
             self.samplers = build_group(SamplingParameters, "sampling", show_values(start.sampling))
+            extension_panels.build(context, "chat")
         self._wire(seat, chat_id, save, delete)
 
     @property

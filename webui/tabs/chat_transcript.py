@@ -25,6 +25,7 @@ LATEX: list[dict[str, str | bool]] = [
 
 _GUARD = "\u200b"
 _OPEN, _CLOSE = "<think>", "</think>"
+_REMOTE_IMAGE = re.compile(r"!\[(?=[^\]\n]*\]\(\s*<?(?:https?:)?//)")
 _REASONING = re.compile(r"^\s*<think>(?P<thought>.*?)(?P<end></think>|$)(?P<text>.*)$", re.DOTALL)
 
 
@@ -56,7 +57,7 @@ def split_reasoning(text: str) -> tuple[str, str, bool]:
 
 def live_markdown(text: str) -> str:
     """A reply that is still growing: its reasoning folded, the rest as it stands."""
-    thought, said, complete = split_reasoning(text)
+    thought, said, complete = split_reasoning(_without_images(text))
     if not thought:
         return said
     title, state = ("Reasoning", "") if complete else ("Thinking …", " open")
@@ -93,19 +94,24 @@ def show_literally(text: str) -> str:
     A zero-width space behind `<` keeps a browser from reading a tag; an entity would be shown as such in code and when
     the message is edited.
     """
-    return text.replace("<", "<" + _GUARD)
+    return _without_images(text.replace("<", "<" + _GUARD))
 
 
 def read_literally(text: str) -> str:
-    """What a person means who edited the text of `show_literally`."""
-    return text.replace("<" + _GUARD, "<")
+    """What a person means who edited a text as it was shown."""
+    return text.replace("<" + _GUARD, "<").replace("!" + _GUARD, "!")
+
+
+def _without_images(text: str) -> str:
+    """Pictures of other hosts become links: the page asks no other host for anything, so they could not be shown."""
+    return _REMOTE_IMAGE.sub("!" + _GUARD + "[", text)
 
 
 def _rows(message: Message) -> list[Row]:
     if message.role == "user":
         return [Row(message.id, "text", {"role": "user", "content": show_literally(message.content)})]
     rows = []
-    thought, said, _ = split_reasoning(message.content)
+    thought, said, _ = split_reasoning(_without_images(message.content))
     if thought:
         shown = {"role": "assistant", "content": thought, "metadata": {"title": "Reasoning", "status": "done"}}
         rows.append(Row(message.id, "reasoning", shown))

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import AppContext
-from webui.tabs import backend, chat, diagnostics, hardware, model, status
+from webui.tabs import backend, chat, diagnostics, extension_panels, hardware, model, status
 from webui.tabs.theme import build_theme
 
 HERE = Path(__file__).parent
@@ -47,9 +47,8 @@ def build_page(context: AppContext) -> gr.Blocks:
             for name, label, build in TABS:
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}"):
                     build(context)
-                    for title, build_extra in context.extensions.panels(name):
-                        with gr.Accordion(title, open=False, elem_classes="panel-extension"):
-                            build_extra(context)
+                    if name != "chat":  # the chat has them in its side panel
+                        extension_panels.build(context, name)
             for title, build_extra in context.extensions.tabs():
                 with gr.Tab(title, elem_classes="tab-extension"):
                     build_extra(context)
