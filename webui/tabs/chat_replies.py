@@ -124,9 +124,12 @@ class Replies:
         if not text.strip() or seat.starting or self._is_answering(chat_id):
             return
         parts = self._parts
-        asked: Updates = {parts.message: "", parts.question: question_html(text), parts.empty: ""}
-        known = self._find(chat_id) is not None
-        target = chat_id if known else self._create(seat)
+        asked: Updates = {parts.message: "", parts.question: question_html(text)}
+        conversation = self._find(chat_id)
+        target = conversation.id if conversation else self._create(seat)
+        # Only what changes: each element that is sent is drawn before the first words are.
+        if conversation is None or not conversation.messages:
+            asked |= {parts.empty: "", parts.chat_id: target, parts.listing: self._listing(seat, target)}
         start = self._context.chats.send(target, text, sampling=seat.sampling, system_prompt=seat.system_prompt)
         problem = ""
         try:
@@ -136,7 +139,7 @@ class Replies:
         except AppError as error:
             job, problem = None, failure_html(error)
         if job is None:
-            if not known:
+            if conversation is None:
                 self._context.store.delete(target)
             yield {**self._transcript(seat, self._find(chat_id)), parts.question: problem, parts.message: text}
             return
@@ -264,7 +267,7 @@ class Replies:
         parts, before = self._parts, self._context.chats.reply_start(chat_id)
         seat.following = view
         await _first_text(job)
-        updates: Updates = {parts.listing: self._listing(seat, chat_id), **(first or {}), parts.chat_id: chat_id}
+        updates: Updates = dict(first or {})
         async for now in job.updates(self._context.settings.chat.updates_per_second):
             if seat.view != view:
                 yield self._repair(seat)
