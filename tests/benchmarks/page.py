@@ -44,15 +44,31 @@ WATCH = """
     if (event.key === 'Enter') window.seen = {enter: performance.now()};
   }, true);
   const look = () => {
-    const text = live.textContent.trim();
+    const text = live.querySelector('.prose')?.textContent.trim();
     if (window.seen.enter && !window.seen.first && text && !live.querySelector('.waiting'))
       window.seen.first = performance.now();
     const send = document.querySelector('#chat-send');
     const idle = send && send.offsetParent !== null;
-    if (window.seen.first && !window.seen.end && idle && !live.textContent.trim()) window.seen.end = performance.now();
+    if (window.seen.first && !window.seen.end && idle && !text) window.seen.end = performance.now();
   };
   new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true,
     attributes: true, attributeFilter: ['class', 'style', 'hidden']});
+}
+"""
+
+CLOCK = """
+(name) => {
+  delete window.shown;
+  document.addEventListener('mousedown', (event) => {
+    if (!event.target.closest('[role=option]')) return;
+    window.pressed = performance.now();
+    const look = () => {
+      const control = document.querySelector(`#model-controls-${name}`)?.querySelector('input, textarea');
+      if (control && control.offsetParent !== null) window.shown = performance.now();
+      else requestAnimationFrame(look);
+    };
+    look();
+  }, {capture: true});
 }
 """
 
@@ -101,33 +117,19 @@ def measure_weight(page: Page, url: str) -> dict[str, Any]:
 
 
 def measure_controls(page: Page, runs: int) -> dict[str, Any]:
-    """Milliseconds from the click on a loader's name until its controls show."""
+    """Milliseconds from pressing the mouse on a loader's name until its controls show."""
     page.locator("#tab-model-button").click()
-    taken = []
     names = ["transformers", "ctransformers", "llama-cpp-python", "xllamacpp", "llamafile"]
     field = page.locator("#model-loader input")
     field.wait_for()
+    taken = []
     for run in range(runs):
         name = names[run % len(names)]
+        page.evaluate(CLOCK, name)
         field.click()
-        option = page.locator("[role=option]", has_text=name).first
-        option.wait_for()
-        taken.append(
-            option.evaluate(
-                """(option, name) => new Promise((done) => {
-                  const began = performance.now();
-                  const look = () => {
-                    const group = document.querySelector(`#model-controls-${name}`);
-                    const control = group?.querySelector('input, textarea');
-                    if (control && control.offsetParent !== null) done(performance.now() - began);
-                    else requestAnimationFrame(look);
-                  };
-                  option.dispatchEvent(new MouseEvent('mousedown', {bubbles: true}));
-                  look();
-                })""",
-                name,
-            )
-        )
+        page.get_by_role("option", name=name, exact=True).click()
+        page.wait_for_function("window.shown !== undefined", timeout=20_000)
+        taken.append(page.evaluate("window.shown - window.pressed"))
     return {"controls_milliseconds": statistics.median(taken), "controls_slowest_milliseconds": max(taken)}
 
 
