@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.chat.conversations import ConversationStore
+from webui.chat.first_words import FirstWords
 from webui.chat.presets import PresetStore
 from webui.chat.service import ChatService
 from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
@@ -44,6 +45,7 @@ class AppContext:
     chats: ChatService
     extensions: ExtensionHost
     log: LogBuffer
+    first_words: FirstWords = field(default_factory=FirstWords)
     startup_problems: list[AppError] = field(default_factory=list)
     _hardware: HardwareFacts | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -31,6 +31,7 @@ from playwright.sync_api import Page, sync_playwright
 from tests.app_process import ROOT, AppProcess, running_app
 from tests.browser.conftest import chromium_path
 from webui.chat.conversations import ConversationStore
+from webui.loaders import LOADERS
 from webui.paths import Paths
 from webui.setup.starter import ensure_starter
 
@@ -45,7 +46,8 @@ WATCH = """
   }, true);
   const look = () => {
     const text = live.querySelector('.prose')?.textContent.trim();
-    if (window.seen.enter && !window.seen.first && text && !live.querySelector('.waiting'))
+    const drawn = document.querySelector('#chat-first') || (text && !live.querySelector('.waiting'));
+    if (window.seen.enter && !window.seen.first && drawn)
       window.seen.first = performance.now();
     const send = document.querySelector('#chat-send');
     const idle = send && send.offsetParent !== null;
@@ -119,15 +121,15 @@ def measure_weight(page: Page, url: str) -> dict[str, Any]:
 def measure_controls(page: Page, runs: int) -> dict[str, Any]:
     """Milliseconds from pressing the mouse on a loader's name until its controls show."""
     page.locator("#tab-model-button").click()
-    names = ["transformers", "ctransformers", "llama-cpp-python", "xllamacpp", "llamafile"]
+    specs = list(LOADERS.values())
     field = page.locator("#model-loader input")
     field.wait_for()
     taken = []
     for run in range(runs):
-        name = names[run % len(names)]
-        page.evaluate(CLOCK, name)
+        spec = specs[run % len(specs)]
+        page.evaluate(CLOCK, spec.name)
         field.click()
-        page.get_by_role("option", name=name, exact=True).click()
+        page.get_by_role("option", name=spec.title, exact=True).click()
         page.wait_for_function("window.shown !== undefined", timeout=20_000)
         taken.append(page.evaluate("window.shown - window.pressed"))
     return {"controls_milliseconds": statistics.median(taken), "controls_slowest_milliseconds": max(taken)}

@@ -118,6 +118,7 @@ def _about(facts: ModelFacts) -> str:
 
 def _draw_column(context: AppContext, listing: gr.HTML) -> tuple[Parts, Buttons]:
     chat_id = gr.Textbox(visible="hidden", elem_id="chat-id", container=False)
+    key = gr.Textbox(visible="hidden", elem_id="chat-key", container=False)
     with gr.Row(elem_id="chat-folds"):
         for name, label in (("list", "Conversations"), ("panel", "Settings")):
             fold = gr.Button(label, size="sm", elem_id=f"chat-fold-{name}", min_width=0)
@@ -161,7 +162,7 @@ def _draw_column(context: AppContext, listing: gr.HTML) -> tuple[Parts, Buttons]
         send = gr.Button("Send", variant="primary", elem_id="chat-send", scale=0, min_width=80)
         stop = gr.Button("Stop", variant="stop", elem_id="chat-stop", scale=0, min_width=80)
     status = gr.HTML(reply_html(context.pool.status), elem_id="chat-status", apply_default_css=False)
-    parts = Parts(chat_id, listing, empty, earlier, log, question, live, message, status)
+    parts = Parts(chat_id, key, listing, empty, earlier, log, question, live, message, status)
     return parts, Buttons(send, stop, regenerate, resume, undo)
 
 

@@ -29,17 +29,30 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """For events that change something small: no spinner over their outputs, and no entry in the page's API."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question: its text, the conversation as it was before (None for a new one), and the id of the one it is in."""
+
+    text: str
+    before: Conversation | None
+    target: str
+
+
 @dataclass
 class Seat:
     """One open page: which reply it watches, how far back it shows, and what its panel says.
 
-    `starting` is there from a question until its job is, so that a second Enter does not ask twice and Stop has
-    something to stop. `view` counts up whenever the page turns to something else; a stream that finds another number
-    than its own ends. `following` is the view of the stream that is on, or 0, and `question` what it answers. `idle` is
-    what the column was last told while nothing was going on. `chat_id` is the conversation shown, "" a new one; it is
-    None until the page has said which one it shows, which it does again when the server was started anew under it.
+    `key` is what the page asks ahead of its events with, and `asked` a question that came so and whose event has not
+    come yet. `starting` is there from a question until its job is, so that a second Enter does not ask twice and Stop
+    has something to stop. `view` counts up whenever the page turns to something else; a stream that finds another
+    number than its own ends. `following` is the view of the stream that is on, or 0, and `question` what it answers.
+    `idle` is what the column was last told while nothing was going on. `chat_id` is the conversation shown, "" a new
+    one; it is None until the page has said which one it shows, which it does again when the server was started anew
+    under it.
     """
 
+    key: str = ""
+    asked: Asked | None = None
     starting: asyncio.Task[Job] | None = None
     idle: str = ""
     view: int = 0

@@ -21,7 +21,7 @@ from webui.context import AppContext
 from webui.errors import AppError, Busy, NotFound
 from webui.pool import Job, PoolState
 from webui.tabs.chat_list import list_html
-from webui.tabs.chat_panel import Panel, Seat, fresh_seat, take_from
+from webui.tabs.chat_panel import Asked, Panel, Seat, fresh_seat, take_from
 from webui.tabs.chat_transcript import live_markdown, question_html, read_literally, rows_of, waiting_html
 from webui.tabs.present import failure_html, one_sentence, plural
 from webui.tabs.status import reply_html
@@ -37,6 +37,7 @@ class Parts:
     """The components that the handlers fill."""
 
     chat_id: gr.Textbox
+    key: gr.Textbox
     listing: gr.HTML
     empty: gr.HTML
     earlier: gr.Button
@@ -65,6 +66,7 @@ class Replies:
     async def open(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
         """Show the conversation, or a new one if there is none of that id, and follow the reply under way."""
         view = seat.turn()
+        seat.key = seat.key or self._context.first_words.open(lambda text: self.ask_ahead(seat, text))
         seat.shown = self._context.settings.chat.shown_messages
         conversation = self._find(chat_id)
         seat.chat_id, seat.question = conversation.id if conversation else "", ""
@@ -116,36 +118,49 @@ class Replies:
     # --- asking --------------------------------------------------------------------------------------------------
 
     async def send(self, seat: Seat, chat_id: str, text: str) -> AsyncIterator[Updates]:
-        """Ask, and follow the answer. The text stays in the field if it could not be asked.
+        """Ask, or join what `ask_ahead` has asked, and follow the answer. What could not be asked stays in the field.
 
         The engine is set to work before the page hears anything: what the page draws first then costs no time.
         """
         chat_id = seat.where(chat_id)
-        if not text.strip() or seat.starting or self._is_answering(chat_id):
-            return
-        parts = self._parts
-        asked: Updates = {parts.message: "", parts.question: question_html(text)}
-        conversation = self._find(chat_id)
-        target = conversation.id if conversation else self._create(seat)
+        asked = self._ahead(seat, text)
+        if asked is None:
+            if not text.strip() or seat.starting or self._is_answering(chat_id):
+                return
+            asked = self._ask(seat, chat_id, text)
+        parts, conversation = self._parts, asked.before
+        shown: Updates = {parts.message: "", parts.question: question_html(text)}
         # Only what changes: each element that is sent is drawn before the first words are.
         if conversation is None or not conversation.messages:
-            asked |= {parts.empty: "", parts.chat_id: target, parts.listing: self._listing(seat, target)}
-        start = self._context.chats.send(target, text, sampling=seat.sampling, system_prompt=seat.system_prompt)
+            shown |= {parts.empty: "", parts.chat_id: asked.target, parts.listing: self._listing(seat, asked.target)}
         problem = ""
         try:
-            if not await self._begin(seat, start):
-                yield {**asked, **self._waiting()}
+            if not await self._soon(seat):
+                yield {**shown, **self._waiting()}
             job = await self._started(seat)
         except AppError as error:
             job, problem = None, failure_html(error)
         if job is None:
             if conversation is None:
-                self._context.store.delete(target)
+                self._context.store.delete(asked.target)
             yield {**self._transcript(seat, self._find(chat_id)), parts.question: problem, parts.message: text}
             return
-        seat.chat_id, seat.question = target, asked[parts.question]
-        async for updates in self._follow(seat, seat.turn(), target, job, first=asked):
+        seat.chat_id, seat.question = asked.target, shown[parts.question]
+        async for updates in self._follow(seat, seat.turn(), asked.target, job, first=shown):
             yield updates
+
+    async def ask_ahead(self, seat: Seat, text: str) -> Job | None:
+        """Ask before Gradio's event for it has come; `send` joins it. None if nothing may be asked, or it failed."""
+        if seat.asked is not None and seat.starting is not None and seat.starting.done():
+            seat.asked = seat.starting = None  # an event that never came
+        chat_id = seat.chat_id or ""
+        if seat.chat_id is None or not text.strip() or seat.starting or self._context.chats.active_job(chat_id):
+            return None
+        seat.asked = self._ask(seat, chat_id, text)
+        task = seat.starting
+        assert task is not None
+        await asyncio.wait({task})
+        return None if task.cancelled() or task.exception() else task.result()
 
     async def regenerate(self, seat: Seat, chat_id: str) -> AsyncIterator[Updates]:
         """Answer the last question anew."""
@@ -227,7 +242,8 @@ class Replies:
         if self._find(chat_id) is None or seat.starting or self._is_answering(chat_id):
             return
         try:
-            if not await self._begin(seat, start()):
+            self._begin(seat, start())
+            if not await self._soon(seat):
                 yield self._waiting()
             job = await self._started(seat)
         except AppError as error:
@@ -241,11 +257,32 @@ class Replies:
         async for updates in self._follow(seat, seat.turn(), chat_id, job, first=first):
             yield updates
 
-    async def _begin(self, seat: Seat, start: Coroutine[Any, Any, Job]) -> bool:
-        """Set the engine to work; false if that takes long enough for the page to say so (a model that still loads)."""
+    def _ahead(self, seat: Seat, text: str) -> Asked | None:
+        """What was asked ahead, if it is this text; an older question whose event never came is forgotten."""
+        asked, seat.asked = seat.asked, None
+        if asked is not None and asked.text != text:
+            seat.starting = None
+            return None
+        return asked
+
+    def _ask(self, seat: Seat, chat_id: str, text: str) -> Asked:
+        conversation = self._find(chat_id)
+        target = conversation.id if conversation else self._create(seat)
+        self._begin(
+            seat,
+            self._context.chats.send(target, text, sampling=seat.sampling, system_prompt=seat.system_prompt),
+        )
+        return Asked(text, conversation, target)
+
+    def _begin(self, seat: Seat, start: Coroutine[Any, Any, Job]) -> None:
+        """Set the engine to work."""
         seat.starting = asyncio.create_task(start)
         # A page that is closed meanwhile asks for the outcome no more; the reply is made all the same.
         seat.starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _soon(self, seat: Seat) -> bool:
+        """Whether the job is there almost at once; else the page should say so (a model that still loads)."""
+        assert seat.starting is not None
         done, _ = await asyncio.wait({seat.starting}, timeout=GRACE_SECONDS)
         return bool(done)
 
@@ -299,6 +336,7 @@ class Replies:
         rows, hidden = rows_of(messages, seat.shown)
         return {
             parts.chat_id: chat_id,
+            parts.key: seat.key,
             parts.listing: self._listing(seat, chat_id),
             parts.empty: "" if messages else self._empty_html(),
             parts.earlier: _earlier(hidden),

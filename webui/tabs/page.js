@@ -83,6 +83,31 @@
     if (!pressed && target.matches?.('[data-testid=textbox]')) target.dispatchEvent(new KeyboardEvent('keypress'));
   });
 
+  // A question is asked in a request of its own, which brings the first words; Gradio's event, some frames slower, joins it.
+  const askAhead = async () => {
+    const key = byId('chat-key')?.querySelector('input, textarea')?.value;
+    const live = byId('chat-live');
+    const question = byId('chat-message')?.querySelector('textarea')?.value;
+    if (!key || !live || !question?.trim()) return;
+    const drawn = () => live.querySelector('.prose')?.textContent.trim() && !live.querySelector('.waiting');
+    const answer = await fetch(`page/ask/${key}`, { method: 'POST', body: question });
+    const text = answer.ok ? await answer.text() : '';
+    if (!text || drawn()) return;
+    const first = document.createElement('div');
+    first.id = 'chat-first';
+    first.className = 'prose';
+    first.textContent = text;
+    live.after(first);
+    const done = () => { observer.disconnect(); first.remove(); };
+    const observer = new MutationObserver(() => { if (drawn()) done(); });
+    observer.observe(live, { subtree: true, childList: true, characterData: true });
+    setTimeout(done, 3000);
+  };
+  document.addEventListener('click', (event) => { if (event.target.closest?.('#chat-send')) askAhead(); }, true);
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.target.closest?.('#chat-message')) askAhead();
+  }, true);
+
   // The newest text stays in view as long as the reader is at the end.
   // A scroll that comes with a change of height is the text's doing, not the reader's.
   let atEnd = true;
