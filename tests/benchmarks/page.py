@@ -49,9 +49,9 @@ WATCH = """
     const drawn = document.querySelector('#chat-first') || (text && !live.querySelector('.waiting'));
     if (window.seen.enter && !window.seen.first && drawn)
       window.seen.first = performance.now();
-    const send = document.querySelector('#chat-send');
-    const idle = send && send.offsetParent !== null;
-    if (window.seen.first && !window.seen.end && idle && !text) window.seen.end = performance.now();
+    const visible = (id) => document.querySelector(id)?.offsetParent != null;
+    if (window.seen.first && text && visible('#chat-stop')) window.seen.writing = true;
+    if (window.seen.writing && !window.seen.end && visible('#chat-send') && !text) window.seen.end = performance.now();
   };
   new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true,
     attributes: true, attributeFilter: ['class', 'style', 'hidden']});
