@@ -70,7 +70,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """The app beside the bare engine. `speed_ratio` is app / engine (1 is no loss), `delay_seconds` app − engine."""
+    """The app beside the bare engine. `speed_ratio` is app / engine (1 is no loss), `delay_seconds` app − engine.
+
+    Both are medians over the pairs: a machine whose speed drifts slows both runs of a pair.
+    """
 
     loader: str
     runs: int
@@ -194,17 +197,32 @@ async def measure_overhead(
         await ask(0)
         for run in range(1, runs + 1):
             progress(f"{loader}: pair {run} of {runs}", (run - 1) / runs)
-            app.append(await _sample(context, run))
-            engine.append(await ask(run))
+            # Who goes first takes turns too, so that neither always finds the warmer cache.
+            if run % 2:
+                app.append(await _sample(context, run))
+                engine.append(await ask(run))
+            else:
+                engine.append(await ask(run))
+                app.append(await _sample(context, run))
     await context.pool.unload()
-    ours, theirs = median_of(app), median_of(engine)
+    return compare(loader, app, engine)
+
+
+def compare(loader: str, app: Sequence[Sample], engine: Sequence[Sample]) -> Overhead:
+    """Runs of the app and of the bare engine, pair by pair. Replies too short to have a speed do not count for it."""
+    pairs = list(zip(app, engine, strict=True))
+    ratios = [
+        ours.tokens_per_second / theirs.tokens_per_second
+        for ours, theirs in pairs
+        if ours.tokens_per_second and theirs.tokens_per_second
+    ]
     return Overhead(
         loader,
-        runs,
-        ours,
-        theirs,
-        (ours.tokens_per_second or 0.0) / theirs.tokens_per_second if theirs.tokens_per_second else 0.0,
-        ours.first_token_seconds - theirs.first_token_seconds,
+        len(pairs),
+        median_of(app),
+        median_of(engine),
+        statistics.median(ratios) if ratios else 0.0,
+        statistics.median(ours.first_token_seconds - theirs.first_token_seconds for ours, theirs in pairs),
     )
 
 

@@ -67,7 +67,8 @@ def open_llama_cpp_python(path: Path, values: dict[str, Any]) -> Complete:
         n_threads=threads,
         n_threads_batch=wanted.threads_batch or threads,
         n_gpu_layers=wanted.gpu_layers,
-        flash_attn=wanted.flash_attention != "off",
+        # Like the loader on a CPU, where "auto" is off.
+        flash_attn=wanted.flash_attention == "on",
         verbose=False,
     )
 
