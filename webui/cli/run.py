@@ -144,7 +144,7 @@ def report(context: AppContext, job: Job, text: str) -> dict[str, Any]:
         "finish_reason": finished.reason if finished else None,
         "text": text,
         "peak_memory_bytes": context.pool.peak_memory_bytes(),
-        "notes": [*status.notes, *(status.model.notes if status.model else ())],
+        "notes": list(status.notes),
     }
 
 

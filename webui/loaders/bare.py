@@ -67,8 +67,7 @@ def open_llama_cpp_python(path: Path, values: dict[str, Any]) -> Complete:
         n_threads=threads,
         n_threads_batch=wanted.threads_batch or threads,
         n_gpu_layers=wanted.gpu_layers,
-        # Like the loader on a CPU, where "auto" is off.
-        flash_attn=wanted.flash_attention == "on",
+        flash_attn=wanted.flash_attention != "off",
         verbose=False,
     )
 

@@ -145,7 +145,7 @@ class LlamaEngine:
         parameters.n_ubatch = min(wanted.micro_batch_size, wanted.batch_size)
         parameters.n_threads = threads
         parameters.n_threads_batch = wanted.threads_batch or threads
-        parameters.flash_attn_type = _FLASH_ATTENTION[self._flash_attention(wanted)]
+        parameters.flash_attn_type = _FLASH_ATTENTION[wanted.flash_attention]
         parameters.rope_scaling_type = _ROPE_SCALING[wanted.rope_scaling]
         parameters.rope_freq_base = wanted.rope_freq_base
         parameters.rope_freq_scale = wanted.rope_freq_scale
@@ -162,16 +162,6 @@ class LlamaEngine:
         parameters.n_outputs_max_per_seq = wanted.draft_tokens + 1
         parameters.no_perf = True
         return parameters
-
-    def _flash_attention(self, wanted: LlamaCppPythonParameters) -> str:
-        """On the CPU, auto is off: a natively compiled 0.3.36 computes other tokens with it on a CPU with AVX-512.
-
-        A value cache of a quantised type works with flash attention only, so there the engine decides.
-        """
-        plain_cache = wanted.cache_type_v in ("f32", "f16", "bf16")
-        if wanted.flash_attention == "auto" and plain_cache and not self._lib.llama_supports_gpu_offload():
-            return "off"
-        return wanted.flash_attention
 
     def _apply_adapter(self, path: str, scale: float) -> None:
         self._adapter = self._lib.llama_adapter_lora_init(self.model, path.encode())
