@@ -52,9 +52,15 @@ def model_page(new_page: NewPage, own_app: AppProcess) -> Page:
     return page
 
 
+SETTLING_MILLISECONDS = 600
+
+
 def choose(page: Page, name: str) -> None:
     page.locator(f'.catalogue-row[data-path$="{name}"]').click()
     expect(page.locator(f'.catalogue-row[data-path$="{name}"]')).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#model-facts .chosen-path, #model-facts .failure").first).to_be_visible()
+    # The controls take the model's values over some frames after its facts; what is typed meanwhile would be lost.
+    page.wait_for_timeout(SETTLING_MILLISECONDS)
 
 
 def choose_loader(page: Page, name: str) -> None:

@@ -14,7 +14,11 @@ import pytest
 from tests.app_process import AppProcess, running_app
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(sys.platform == "win32", reason="the signals are of POSIX")]
-LONG = {"messages": [{"role": "user", "content": "Count from one to five hundred, in words."}], "max_tokens": 400}
+LONG = {
+    "messages": [{"role": "user", "content": "Tell a very long story about a fox and a bear in the forest."}],
+    "max_tokens": 400,
+    "temperature": 0,
+}
 
 
 def ask_in_background(app: AppProcess) -> threading.Thread:
@@ -52,7 +56,7 @@ def test_a_worker_killed_in_mid_reply_is_named_and_replaced(tmp_path: Path, star
         with httpx.stream("POST", f"{app.url}/v1/chat/completions", json={**LONG, "stream": True}, timeout=60) as reply:
             for line in reply.iter_lines():
                 pieces.append(line)
-                if len(pieces) == 20:
+                if len(pieces) == 8:
                     app.workers()[0].send_signal(signal.SIGKILL)
         text = "\n".join(pieces)
         assert '"content"' in text
