@@ -121,7 +121,7 @@ def _backends(facts: HealthFacts) -> Iterator[Check]:
         label = f"Backend {name}"
         if not state.installed:
             fix = f"Install it on the Backend tab, or with: python3 app.py setup {name}" if state.requirements else ""
-            yield Check(label, CheckState.WARNING, f"Not usable: {state.reason}.", fix)
+            yield Check(label, CheckState.WARNING, f"Not usable: {state.reason.rstrip('.')}.", fix)
         elif state.version and state.pinned and state.version.partition("+")[0] != state.pinned:
             yield Check(
                 label,
