@@ -2,7 +2,7 @@
 
 from webui.pool.jobs import FINAL, Job, JobState
 from webui.pool.pool import Pool, open_pool
-from webui.pool.status import Failure, LoadRequest, PoolState, PoolStatus, WorkerFacts
+from webui.pool.status import Failure, LoadRequest, LoadStory, PoolState, PoolStatus, Rung, WorkerFacts
 
 __all__ = [
     "FINAL",
@@ -10,9 +10,11 @@ __all__ = [
     "Job",
     "JobState",
     "LoadRequest",
+    "LoadStory",
     "Pool",
     "PoolState",
     "PoolStatus",
+    "Rung",
     "WorkerFacts",
     "open_pool",
 ]

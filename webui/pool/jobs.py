@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from enum import StrEnum
 
 from webui.errors import AppError, Cancelled
-from webui.loaders.contract import Chunk, Finished, GenerationRequest
+from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoadedModel
+from webui.models.facts import ModelFacts
 from webui.pool.signal import Signal
+
+
+Remake = Callable[[ModelFacts, LoadedModel, str], Awaitable[GenerationRequest]]
+"""Makes, for another model, the request that goes on after the text a job has so far."""
 
 
 class JobState(StrEnum):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from webui.errors import AppError
 from webui.loaders.contract import LoadedModel
 from webui.models.facts import ModelFacts
+from webui.planning.recovery import Attempt, Degraded
 from webui.planning.selection import Candidate
 
 
@@ -20,18 +21,61 @@ class PoolState(StrEnum):
     FAILED = "failed"
 
 
+RunningJobs = Literal["finish", "hand over"]
+
+
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What to load: `loader` by name or "auto"; `parameters` only where they differ from the configured ones."""
+    """What to load: `loader` by name or "auto"; `parameters` only where they differ from the configured ones.
+
+    `running` says what becomes of the replies that the model before it is writing: they finish there, or the new
+    model takes them over where they stand. With `afresh`, what earlier loads of this file taught is left aside: the
+    first attempt is exactly what is asked for.
+    """
 
     facts: ModelFacts
     loader: str = "auto"
     parameters: dict[str, Any] = field(default_factory=dict)
+    running: RunningJobs = "finish"
+    afresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of a load or a restart, as it is shown: what was tried, why, how it ended, how long it took.
+
+    `state` is "running", "worked", "failed" or "skipped"; `began_at` is on the wall clock. `seconds` is `None` while
+    it runs. A step that was not a load of a worker (unloading the model before it, bringing it back) has no error of
+    its own when it works.
+    """
+
+    attempt: Attempt
+    state: Literal["running", "worked", "failed", "skipped"]
+    began_at: float
+    seconds: float | None = None
+    error: AppError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStory:
+    """A load or a restart from its first step to its end, for the history. `seconds` is the whole of it."""
+
+    model: str
+    path: str
+    asked_loader: str
+    cause: Literal["load", "restart"]
+    at: float
+    seconds: float
+    rungs: tuple[Rung, ...]
+    outcome: Literal["loaded", "failed", "cancelled"]
+    loader: str = ""
+    error: AppError | None = None
+    degraded: Degraded | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Something that went wrong, for the Diagnostics tab. `phase` is load, reply or idle."""
+    """Something that went wrong. `phase` is start, load, canary, reply, idle, restart, restore or unload."""
 
     phase: str
     loader: str
@@ -59,7 +103,8 @@ class PoolStatus:
     While a swap is on, everything but `state`, `step`, `share`, `incoming` and `started_at` is of the model that still
     answers. `started_at` is when that load began, otherwise when the model's worker started (wall clock, seconds).
     `share` is 0 … 1 or `None` where it is not known. `failure` is that of the last load, if it failed; the state
-    is READY all the same when the model before it is still there.
+    is READY all the same when the model before it is still there. `ladder` holds the steps of the load that is on, or
+    of the last one; `degraded` says what the loaded model had to do without.
     """
 
     state: PoolState
@@ -74,6 +119,8 @@ class PoolStatus:
     load_seconds: float | None = None
     failure: AppError | None = None
     notes: tuple[str, ...] = ()
+    ladder: tuple[Rung, ...] = ()
+    degraded: Degraded | None = None
     candidates: tuple[Candidate, ...] = ()
     running: int = 0
     queued: int = 0
