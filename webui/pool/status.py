@@ -104,7 +104,9 @@ class PoolStatus:
     answers. `started_at` is when that load began, otherwise when the model's worker started (wall clock, seconds).
     `share` is 0 … 1 or `None` where it is not known. `failure` is that of the last load, if it failed; the state
     is READY all the same when the model before it is still there. `ladder` holds the steps of the load that is on, or
-    of the last one; `degraded` says what the loaded model had to do without.
+    of the last one; `degraded` says what the loaded model had to do without. `asked` is what that load was asked for
+    (`None` before any), so that it can be asked for again. `finishing` counts the replies that the model before this
+    one is still writing after a swap.
     """
 
     state: PoolState
@@ -121,6 +123,8 @@ class PoolStatus:
     notes: tuple[str, ...] = ()
     ladder: tuple[Rung, ...] = ()
     degraded: Degraded | None = None
+    asked: LoadRequest | None = None
+    finishing: int = 0
     candidates: tuple[Candidate, ...] = ()
     running: int = 0
     queued: int = 0
