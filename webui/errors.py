@@ -10,7 +10,10 @@
     │   ├── DeviceOutOfMemory     a GPU's memory does not suffice
     │   ├── HostOutOfMemory       the machine's memory does not suffice
     │   ├── EngineCrashed         the worker process died (exit status or signal is in the facts)
+    │   ├── EngineGarbled         the worker answers what is not its protocol; it was ended
     │   ├── EngineHung            the worker is alive and silent for too long
+    │   ├── PortTaken             somebody else listens on the port
+    │   ├── StorageFailed         a disk is full, read-only or unreadable, or no more files can be opened
     │   └── TimedOut              a bounded step took longer than its bound
     ├── ModelError            this file, or what was asked of it
     │   ├── ModelNotFound
@@ -143,9 +146,24 @@ class EngineCrashed(HardwareError):
     default_hint = "Load the model again; if it crashes again, choose another loader."
 
 
+class EngineGarbled(HardwareError):
+    code = "engine_garbled"
+    default_hint = "Load the model again; if it happens again, repair the backend or choose another loader."
+
+
 class EngineHung(HardwareError):
     code = "engine_hung"
     default_hint = "Load the model again, with fewer threads or with another loader."
+
+
+class PortTaken(HardwareError):
+    code = "port_taken"
+    default_hint = "Try again: each start takes another port."
+
+
+class StorageFailed(HardwareError):
+    code = "storage_failed"
+    default_hint = "Make room on the disk, or check its permissions, and try again."
 
 
 class TimedOut(HardwareError):

@@ -18,7 +18,6 @@ import pytest
 from tests.fakes import ROOT, executable
 from tests.loaders.running import TWO_TURNS, Collected, collect, gguf_facts
 from webui.errors import (
-    AppError,
     BrokenPackage,
     ContextTooLong,
     CorruptFile,
@@ -325,9 +324,3 @@ def test_where_it_is_looked_for(tmp_path: Path, isolation: Path, monkeypatch: py
     inside = gguf_facts(in_home, ModelFormat.LLAMAFILE)
     assert SPEC.availability(inside).ok
     assert SPEC.can_open(inside).ok
-
-
-def test_errors_are_of_the_tree() -> None:
-    from webui.loaders.llamafile_process import PortTaken
-
-    assert isinstance(AppError.from_dict(PortTaken("taken").to_dict()), PortTaken)

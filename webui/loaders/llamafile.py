@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from webui.errors import AppError, EngineCrashed, EngineRefused
+from webui.errors import AppError, EngineCrashed, EngineRefused, PortTaken
 from webui.loaders.context_budget import ContextBudget
 from webui.loaders.contract import (
     Availability,
@@ -32,7 +32,7 @@ from webui.loaders.llama_reply import SAMPLERS, Reply, messages, native_piece, o
 from webui.loaders.llama_server import V2_SAMPLERS, Dialect, LlamaServer
 from webui.loaders.llamafile_flags import CommandLine, server_arguments
 from webui.loaders.llamafile_parameters import LlamafileParameters
-from webui.loaders.llamafile_process import PortTaken, ServerProcess, free_port, new_key
+from webui.loaders.llamafile_process import ServerProcess, free_port, new_key
 from webui.loaders.llamafile_program import Program, find_program, probe
 from webui.loaders.reply import check_fits
 from webui.models.facts import ModelFacts, ModelFormat

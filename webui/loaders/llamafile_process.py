@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from webui.errors import AppError, EngineCrashed, EngineRefused
+from webui.errors import AppError, EngineCrashed, EngineRefused, PortTaken
 from webui.loaders import server_guard
 from webui.loaders.llama_log import explain_failure
 from webui.loaders.llamafile_program import Program
@@ -35,12 +35,6 @@ KEY_VARIABLE = "LLAMA_API_KEY"
 """Where llama.cpp's server looks for its key: unlike the command line, nobody else can read it there."""
 
 _PORT_TAKEN = ("couldn't bind", "address already in use", "failed to bind", "eaddrinuse", "bind failed")
-
-
-class PortTaken(EngineRefused):
-    """Somebody else has taken the port; another one will do."""
-
-    code = "port_taken"
 
 
 def free_port() -> int:

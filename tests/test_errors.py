@@ -1,0 +1,47 @@
+"""The tree of errors: its drawing is true, and every error survives the way between two processes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+import webui.errors
+from webui.errors import AppError
+
+CLASSES = [
+    kind
+    for kind in vars(webui.errors).values()
+    if inspect.isclass(kind) and issubclass(kind, AppError) and kind is not AppError
+]
+BRANCHES = {kind for kind in CLASSES if kind.__bases__ == (AppError,)}
+
+
+def drawn() -> dict[str, str]:
+    """Each name of the drawing → the name it hangs under."""
+    found: dict[str, str] = {}
+    branch = ""
+    for line in (webui.errors.__doc__ or "").splitlines():
+        if match := re.match(r"    ([│├└─ ]+)(\w+)", line):
+            outer = match[1].startswith(("├── ", "└── ")) and len(match[1]) == 4
+            found[match[2]] = "AppError" if outer else branch
+            branch = match[2] if outer else branch
+    return found
+
+
+def test_the_drawing_shows_every_error_where_it_is() -> None:
+    assert drawn() == {kind.__name__: kind.__bases__[0].__name__ for kind in CLASSES}
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_crosses_to_another_process_whole(kind: type[AppError]) -> None:
+    error = kind("What happened.", cause="why", hint="do this", evidence=["a line"], signal="SIGSEGV", port=1)
+    back = AppError.from_dict(error.to_dict())
+    assert type(back) is kind
+    assert back.to_dict() == error.to_dict()
+    assert back.category in {branch.category for branch in BRANCHES}
+
+
+def test_a_code_is_used_once() -> None:
+    assert len({kind.code for kind in CLASSES}) == len(CLASSES)
