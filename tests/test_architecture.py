@@ -13,9 +13,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ROOT / "webui"
 
-GROUND = {"errors", "files", "paths"}
+GROUND = {"errors", "files", "paths", "remedies"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
+    "remedies": set(),
+    "errors": {"remedies"},
     "files": {"errors"},
     "paths": {"errors"},
     "hardware": GROUND,

@@ -44,21 +44,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from webui.remedies import REMEDIES, hint_of
+
 EVIDENCE_LINES = 40
 """How many of the last lines are kept: enough for an engine's own account, small enough for a page."""
 
 
 class AppError(Exception):
-    """Root of the tree. `code` is the class's stable name for programs, `category` its branch."""
+    """Root of the tree. `code` is the class's stable name for programs, `category` its branch.
+
+    `default_hint` comes from the table of remedies; a class declared in another room, which has no entry there, may
+    give its own.
+    """
 
     category: ClassVar[str] = "application"
     code: ClassVar[str] = "application_error"
-    default_hint: ClassVar[str] = ""
+    default_hint: ClassVar[str] = hint_of(code)
     _by_code: ClassVar[dict[str, type[AppError]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        AppError._by_code[cls.code] = cls
+        if "code" in vars(cls):
+            AppError._by_code[cls.code] = cls
+        if "default_hint" not in vars(cls) and cls.code in REMEDIES:
+            cls.default_hint = hint_of(cls.code)
 
     def __init__(
         self,
@@ -108,22 +117,18 @@ class InstallationError(AppError):
 
 class MissingPackage(InstallationError):
     code = "missing_package"
-    default_hint = "Install the backend on the Backend tab, or with: python3 app.py setup NAME"
 
 
 class BrokenPackage(InstallationError):
     code = "broken_package"
-    default_hint = "Repair the backend on the Backend tab, or with: python3 app.py setup NAME"
 
 
 class IncompatibleDriver(InstallationError):
     code = "incompatible_driver"
-    default_hint = "Update the GPU driver, or run on the CPU."
 
 
 class SetupFailed(InstallationError):
     code = "setup_failed"
-    default_hint = "Run the same command again: it continues where it stopped."
 
 
 class HardwareError(AppError):
@@ -133,42 +138,34 @@ class HardwareError(AppError):
 
 class DeviceOutOfMemory(HardwareError):
     code = "device_out_of_memory"
-    default_hint = "Use fewer GPU layers, a smaller context or a smaller quantisation."
 
 
 class HostOutOfMemory(HardwareError):
     code = "host_out_of_memory"
-    default_hint = "Close other programs, use a smaller context or a smaller quantisation."
 
 
 class EngineCrashed(HardwareError):
     code = "engine_crashed"
-    default_hint = "Load the model again; if it crashes again, choose another loader."
 
 
 class EngineGarbled(HardwareError):
     code = "engine_garbled"
-    default_hint = "Load the model again; if it happens again, repair the backend or choose another loader."
 
 
 class EngineHung(HardwareError):
     code = "engine_hung"
-    default_hint = "Load the model again, with fewer threads or with another loader."
 
 
 class PortTaken(HardwareError):
     code = "port_taken"
-    default_hint = "Try again: each start takes another port."
 
 
 class StorageFailed(HardwareError):
     code = "storage_failed"
-    default_hint = "Make room on the disk, or check its permissions, and try again."
 
 
 class TimedOut(HardwareError):
     code = "timed_out"
-    default_hint = "Try again; a larger time-out can be set in settings.yaml."
 
 
 class ModelError(AppError):
@@ -178,52 +175,42 @@ class ModelError(AppError):
 
 class ModelNotFound(ModelError):
     code = "model_not_found"
-    default_hint = "Check the path, or choose a model on the Model tab."
 
 
 class CorruptFile(ModelError):
     code = "corrupt_file"
-    default_hint = "Download the file again and compare its size with the source's."
 
 
 class UnsupportedFormat(ModelError):
     code = "unsupported_format"
-    default_hint = "GGUF files, transformers directories and llamafiles can be opened."
 
 
 class UnsupportedArchitecture(ModelError):
     code = "unsupported_architecture"
-    default_hint = "Choose another loader, or update it."
 
 
 class UnsupportedTokenizer(ModelError):
     code = "unsupported_tokenizer"
-    default_hint = "Choose another loader."
 
 
 class UnsupportedQuantization(ModelError):
     code = "unsupported_quantization"
-    default_hint = "Choose another loader, or a file with another quantisation."
 
 
 class EngineRefused(ModelError):
     code = "engine_refused"
-    default_hint = "The engine's own lines below say more; another loader may open the file."
 
 
 class ContextTooLong(ModelError):
     code = "context_too_long"
-    default_hint = "Shorten the conversation, or load the model with a larger context."
 
 
 class NotLoaded(ModelError):
     code = "not_loaded"
-    default_hint = "Load a model on the Model tab."
 
 
 class TemplateFailed(ModelError):
     code = "template_failed"
-    default_hint = "Choose another chat template in the Chat tab's panel."
 
 
 class ConfigurationError(AppError):
@@ -249,8 +236,12 @@ class AccessDenied(ConfigurationError):
 
 class Busy(ConfigurationError):
     code = "busy"
-    default_hint = "Try again in a moment."
 
 
 class Cancelled(ConfigurationError):
     code = "cancelled"
+
+
+def tree() -> tuple[type[AppError], ...]:
+    """Every class of the tree as it is drawn above, each before those beneath it."""
+    return tuple(kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, AppError))

@@ -83,6 +83,16 @@ class Paths:
         return self.home / "model_settings.json"
 
     @property
+    def history(self) -> Path:
+        """Loads and failures of the last weeks."""
+        return self.home / "history.sqlite3"
+
+    @property
+    def experience(self) -> Path:
+        """What was learnt about loading each file on this machine."""
+        return self.home / "experience.json"
+
+    @property
     def project_settings(self) -> Path:
         return self.project_root / "settings.yaml"
 

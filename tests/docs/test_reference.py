@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from webui.errors import tree
 from webui.hooks import Panel, Tab
 from webui.loaders import LOADERS
 from webui.loaders.parameters import controls
 from webui.loaders.sampling import SamplingParameters
 from webui.paths import PROJECT_ROOT, Paths
-from webui.reference import hooks, pages, write
+from webui.reference import hooks, pages, troubleshooting, write
 from webui.settings import Settings
 from webui.settings.declared import declare, plain
 
@@ -33,6 +34,7 @@ def written() -> dict[str, str]:
         "docs/presets.md",
         "docs/extensions.md",
         "docs/elements.md",
+        "docs/troubleshooting.md",
     ],
 )
 def test_a_generated_file_is_true(written: dict[str, str], name: str) -> None:
@@ -81,6 +83,18 @@ def test_every_parameter_setting_and_hook_is_on_its_page(written: dict[str, str]
     assert len(hooks.declared()) == 7
     for name in (*hooks.declared(), Tab.__name__, Panel.__name__):
         assert f"### {name}\n" in written["docs/extensions.md"]
+
+
+def test_every_failure_has_its_section_and_its_picture_where_there_is_one(
+    written: dict[str, str], tmp_path: Path
+) -> None:
+    for kind in tree():
+        assert written["docs/troubleshooting.md"].count(f'<a id="{kind.code}"></a>') == 1
+        assert f"](#{kind.code})" in written["docs/troubleshooting.md"]
+    assert "![" not in troubleshooting.page(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "failure-corrupt_file.png").write_bytes(b"")
+    assert "![The file is damaged](images/failure-corrupt_file.png)" in troubleshooting.page(tmp_path)
 
 
 def test_every_element_is_listed_once_with_its_tab(written: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from webui.cli import bench, care, models, run, serve
+from webui.cli import bench, care, failures, models, run, serve
 from webui.cli.ending import FAILED, INTERRUPTED, command
 
 application = typer.Typer(
@@ -21,6 +21,7 @@ application.command()(command(run.run))
 application.command()(command(models.models))
 application.command()(command(models.inspect))
 application.command()(command(bench.bench))
+application.command()(command(failures.failures))
 application.command()(command(care.setup))
 application.command()(command(care.doctor))
 application.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(

@@ -6,6 +6,7 @@
     docs/presets.md         the shipped sampling presets
     docs/extensions.md      the hooks
     docs/elements.md        the controls of the page and their ids
+    docs/troubleshooting.md every failure, what it means and what to do
 
 Nobody edits these by hand; a test compares them with what is written here.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from webui.files import write_atomically
 from webui.loaders import LOADERS
 from webui.paths import PROJECT_ROOT
-from webui.reference import elements, hooks, parameters, presets, settings
+from webui.reference import elements, hooks, parameters, presets, settings, troubleshooting
 
 
 def pages() -> dict[str, str]:
@@ -30,6 +31,7 @@ def pages() -> dict[str, str]:
         "docs/presets.md": presets.page(PROJECT_ROOT / "presets"),
         "docs/extensions.md": hooks.page(),
         "docs/elements.md": elements.page(),
+        "docs/troubleshooting.md": troubleshooting.page(PROJECT_ROOT / "docs"),
     }
 
 
