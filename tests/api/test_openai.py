@@ -285,14 +285,16 @@ async def test_without_a_model_it_says_so(tmp_path: Path) -> None:
 
 
 async def test_health_says_what_is_loaded(server: RunningServer) -> None:
-    response = await server.client.get("/health")
-    assert response.json() == {
+    health = (await server.client.get("/health")).json()
+    assert [step["state"] for step in health.pop("ladder")] in ([], ["worked"])
+    assert health == {
         "state": "ready",
         "model": "alpha",
         "loader": "toy",
         "device": "CPU",
+        "degraded": None,
         "queue": {"running": 0, "queued": 0},
-        "version": response.json()["version"],
+        "version": health["version"],
     }
 
 

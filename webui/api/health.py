@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 import webui
 from webui.models.inspect import model_id
+from webui.pool.records import rung_summary
 
 if TYPE_CHECKING:
     from webui.context import AppContext
@@ -24,6 +25,8 @@ def routes(context: AppContext) -> APIRouter:
             "model": model_id(status.facts) if status.facts else None,
             "loader": status.loader,
             "device": status.model.device if status.model else None,
+            "ladder": [rung_summary(rung) for rung in status.ladder],
+            "degraded": status.degraded.sentence if status.degraded else None,
             "queue": {"running": status.running, "queued": status.queued},
             "version": webui.__version__,
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +11,8 @@ import typer
 from webui.cli import columns
 from webui.cli.assignments import known_loader, read_assignments, sort_out
 from webui.cli.ending import INTERRUPTED, WrongUsage
+from webui.cli.ladder import LadderTeller, shown
 from webui.cli.session import in_app
-from webui.setup.terminal import TerminalProgress
 
 if TYPE_CHECKING:
     from webui.context import AppContext
@@ -63,30 +62,14 @@ def _prompt(given: str | None) -> str:
 
 
 async def load(context: AppContext, model: str, loader: str | None, values: dict[str, Any]) -> None:
-    """Load with progress on a terminal. `values` go over those saved for this model and loader."""
+    """Load, and tell how it goes. `values` go over those saved for this model and loader."""
     from webui.models.inspect import model_id
 
     facts = await asyncio.to_thread(context.catalogue.find, model)
     saved = context.model_settings.get(facts.path)
     kept = saved.get("parameters", {}) if loader in (None, "auto", saved.get("loader")) else {}
-    progress = asyncio.create_task(_show_progress(context, model_id(facts))) if sys.stderr.isatty() else None
-    try:
+    async with LadderTeller(context.pool, model_id(facts), context.loaders):
         await context.load_model(facts, loader, {**kept, **values})
-    finally:
-        if progress is not None:
-            progress.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await progress
-
-
-async def _show_progress(context: AppContext, name: str) -> None:
-    terminal = TerminalProgress(name)
-    try:
-        async for status in context.pool.watch():
-            if status.step:
-                terminal(status.step, status.share)
-    finally:
-        terminal.stop()
 
 
 async def answer(context: AppContext, prompt: str, sampling: SamplingParameters, *, as_json: bool) -> int:
@@ -126,6 +109,7 @@ async def _stream(job: Job, opening: str) -> None:
 def report(context: AppContext, job: Job, text: str) -> dict[str, Any]:
     """The JSON of `run`. Seconds, tokens per second, bytes; prompt speed counts only what was not in the cache."""
     from webui.models.inspect import model_id
+    from webui.pool.records import degraded_to_dict
 
     status, finished = context.pool.status, job.finished
     prompt_speed = None
@@ -145,6 +129,8 @@ def report(context: AppContext, job: Job, text: str) -> dict[str, Any]:
         "text": text,
         "peak_memory_bytes": context.pool.peak_memory_bytes(),
         "notes": list(status.notes),
+        "ladder": [shown(rung) for rung in status.ladder],
+        "degraded": degraded_to_dict(status.degraded),
     }
 
 

@@ -6,6 +6,7 @@ without the exception's traceback, so that a kept failure keeps no frame alive.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +87,18 @@ def rung_to_dict(rung: Rung) -> dict[str, Any]:
         "began_at": rung.began_at,
         "seconds": rung.seconds,
         "error": error_to_dict(rung.error),
+    }
+
+
+def rung_summary(rung: Rung) -> dict[str, Any]:
+    """One step in a few words, for whoever asks how a load goes. The seconds of a running one are those so far."""
+    seconds = rung.seconds if rung.seconds is not None else max(0.0, time.time() - rung.began_at)
+    return {
+        "step": rung.attempt.kind.value,
+        "loader": rung.attempt.loader,
+        "state": rung.state,
+        "seconds": round(seconds, 3),
+        "code": rung.error.code if rung.error else None,
     }
 
 
