@@ -186,10 +186,25 @@ class LoaderSpec:
     requirements: str = ""
     find: Callable[[LoaderSpec, ModelFacts | None, Mapping[str, Any]], Availability] | None = None
     slots: Callable[[Any], int] = one_job
-    safe_parameters: dict[str, Any] = field(default_factory=dict)
-    """Parameters to change after a native crash: slower, and known not to crash."""
+    safe_steps: tuple[Mapping[str, Any], ...] = ()
+    """What to change after a native crash, one step after the other, each on top of those before it: the likeliest cure
+    first, so that nothing is given up for nothing. Slower, and known not to crash."""
+    cpu_parameters: Mapping[str, Any] = field(default_factory=dict)
+    """What to set so that no GPU is used; empty where the engine has none."""
+    cache_grows: bool = False
+    """The KV cache takes memory as a conversation grows, not all of it at once."""
+    engine_bytes: int = 128 * 1024 * 1024
+    """What the worker process and the engine's libraries take before there is a model."""
+    weight_bytes: Callable[[ModelFacts, Mapping[str, Any], bool], int | None] | None = None
+    """For an engine that does not hold weights as they are stored: bytes of them in memory, given the parameters and
+    whether there is a GPU; `None` where the file does not tell."""
 
     ALL_SAMPLERS: ClassVar[frozenset[str]] = frozenset(SamplingParameters.model_fields)
+
+    @property
+    def safe_parameters(self) -> dict[str, Any]:
+        """All the safe steps together."""
+        return {name: value for step in self.safe_steps for name, value in step.items()}
 
     def availability(
         self, facts: ModelFacts | None = None, parameters: Mapping[str, Any] = MappingProxyType({})

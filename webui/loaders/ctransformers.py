@@ -347,5 +347,6 @@ SPEC = LoaderSpec(
     can_open=judge,
     distributions=("ctransformers",),
     requirements="ctransformers.txt",
-    safe_parameters={"gpu_layers": 0, "library": "basic", "use_mmap": False},
+    safe_steps=({"gpu_layers": 0, "library": "basic"}, {"use_mmap": False}),
+    cpu_parameters={"gpu_layers": 0},
 )

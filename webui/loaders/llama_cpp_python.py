@@ -320,5 +320,6 @@ SPEC = LoaderSpec(
     can_open=judge_gguf,
     distributions=("llama-cpp-python",),
     requirements="llama-cpp-python.txt",
-    safe_parameters={"cpu_repacking": "off", "flash_attention": "off", "use_mmap": False},
+    safe_steps=({"cpu_repacking": "off"}, {"flash_attention": "off", "use_mmap": False}),
+    cpu_parameters={"gpu_layers": 0},
 )

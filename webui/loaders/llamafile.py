@@ -178,5 +178,6 @@ SPEC = LoaderSpec(
     can_open=_can_open,
     find=_find,
     slots=slots_of,
-    safe_parameters={"cpu_repacking": "off", "flash_attention": "off"},
+    safe_steps=({"cpu_repacking": "off"}, {"flash_attention": "off"}),
+    cpu_parameters={"gpu_layers": 0},
 )

@@ -33,7 +33,7 @@ from webui.loaders.contract import (
 )
 from webui.loaders.reply import PromptCount, check_fits, ignored_sampling, stream_reply
 from webui.loaders.threads import choose_threads
-from webui.loaders.transformers_files import judge, only_pickled
+from webui.loaders.transformers_files import judge, only_pickled, weight_bytes
 from webui.loaders.transformers_parameters import TransformersParameters
 from webui.models.facts import ModelFormat
 
@@ -208,11 +208,9 @@ SPEC = LoaderSpec(
     can_open=judge,
     distributions=("transformers", "torch", "accelerate"),
     requirements="transformers.txt",
-    safe_parameters={
-        "device_map": "cpu",
-        "attention": "eager",
-        "compile": False,
-        "cache": "dynamic",
-        "quantization": "none",
-    },
+    safe_steps=({"attention": "eager", "compile": False, "cache": "dynamic"}, {"quantization": "none"}),
+    cpu_parameters={"device_map": "cpu"},
+    cache_grows=True,
+    engine_bytes=600 * 1024 * 1024,
+    weight_bytes=weight_bytes,
 )

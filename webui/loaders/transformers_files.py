@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from webui.loaders.contract import Verdict
 from webui.models.facts import ModelFacts, ModelFormat
 
@@ -46,6 +49,29 @@ QUANTIZER_PACKAGES = {
     "torchao": "torchao",
 }
 """The package that a directory's own `quantization_config.quant_method` needs."""
+
+LARGE_PARAMETERS = 1_000_000_000
+"""From here on a model is held in 16 bits on the CPU: float32 would take more memory than most machines have."""
+_BYTES_PER_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+_QUANTIZED_BYTES = {"8bit": 1.1, "int8": 1.1, "4bit": 0.6, "int4": 0.6}
+"""Bytes per parameter with the scales, by the end of the quantisation's name."""
+
+
+def weight_bytes(facts: ModelFacts, parameters: Mapping[str, Any], gpu: bool) -> int | None:
+    """What the weights take once they are loaded with `parameters`, on a GPU or not."""
+    if facts.parameter_count is None:
+        return None
+    stored = facts.tensor_bytes or facts.file_bytes
+    quantization = str(parameters.get("quantization", "none"))
+    directory = facts.format is ModelFormat.TRANSFORMERS
+    dtype = str(parameters.get("dtype", "auto"))
+    if directory and quantization != "none":
+        return int(facts.parameter_count * _QUANTIZED_BYTES[quantization.rpartition("-")[2]])
+    if dtype != "auto":
+        return int(facts.parameter_count * _BYTES_PER_PARAMETER[dtype])
+    if gpu and parameters.get("device_map") != "cpu":
+        return stored if directory else facts.parameter_count * 2
+    return facts.parameter_count * (2 if facts.parameter_count > LARGE_PARAMETERS else 4)
 
 
 def judge(facts: ModelFacts) -> Verdict:

@@ -20,12 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from webui.errors import EngineRefused, InvalidSetting, MissingPackage
 from webui.loaders.special_tokens import TURN_ENDS
-from webui.loaders.transformers_files import QUANTIZER_PACKAGES
+from webui.loaders.transformers_files import LARGE_PARAMETERS, QUANTIZER_PACKAGES
 from webui.loaders.transformers_parameters import TransformersParameters, parse_max_memory
 from webui.models.facts import ModelFacts, ModelFormat
-
-LARGE_PARAMETERS = 1_000_000_000
-"""From here on a model is held in 16 bits on the CPU: float32 would take more memory than most machines have."""
 
 
 @dataclass

@@ -257,5 +257,6 @@ SPEC = LoaderSpec(
     distributions=("xllamacpp",),
     requirements="xllamacpp.txt",
     slots=slots_of,
-    safe_parameters={"cpu_repacking": "off", "flash_attention": "off"},
+    safe_steps=({"cpu_repacking": "off"}, {"flash_attention": "off"}),
+    cpu_parameters={"gpu_layers": 0},
 )

@@ -1,24 +1,201 @@
-"""How much memory a load will take, estimated from the file alone."""
+"""How much memory a load will take, estimated from the file's header and the loader's parameters.
+
+Three parts: the weights, the KV cache, and what the engine computes in. Weights that are memory-mapped are page cache:
+the system drops them when it needs the room and reads them again, so they can make a model slow and hardly ever make it
+fail. What has to stay, `Need.kept`, is what a load is refused for.
+"""
 
 from __future__ import annotations
 
-from webui.models.facts import ModelFacts
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-HEADROOM_BYTES = 512 * 1024 * 1024
-"""For the engine itself, its compute buffers and a modest KV cache."""
-CACHE_SHARE = 0.25
+from webui.loaders.contract import LoaderSpec
+from webui.models.facts import ModelFacts
+from webui.models.ggml_types import TENSOR_TYPES
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
 CONVERTED_BYTES_PER_PARAMETER = 4
-"""A loader that rewrites the weights may hold them as 32-bit floats."""
+"""A loader that rewrites the weights, and does not say how, may hold them as 32-bit floats."""
+CACHE_SHARE = 0.25
+"""Cache of a context of `USUAL_CONTEXT` tokens against the weights, for files that do not tell their shape."""
+USUAL_CONTEXT = 4096
+USUAL_LAYERS = 33
+USUAL_BATCH = 512
+SCRATCH_TENSORS = 8
+"""Tensors of a batch's width that are alive at once while a layer is computed."""
+SLACK = 1.25
+"""An estimate may be wrong by this much before anything is refused for it."""
+PAGED_TIMES = 4
+"""Mapped weights beyond this many times the free memory would be read from disk for nearly every token."""
+DEVICE_MARGIN_BYTES = 256 * MIB
+DEVICE_MARGIN_SHARE = 0.05
+CONTEXT_STEP = 256
+
+_BYTES_PER_ELEMENT = {kind.name.lower(): kind.bytes / kind.block for kind in TENSOR_TYPES.values()}
+_PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes that a load takes. `compute` includes the engine itself.
+
+    `device` of the total lie in GPU memory; `mapped_bytes` of the machine's own memory are pages of the file that the
+    system may drop.
+    """
+
+    weights: int
+    cache: int
+    compute: int
+    mapped: bool = False
+    device: int = 0
+    mapped_bytes: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.compute
+
+    @property
+    def host(self) -> int:
+        """Bytes of the machine's own memory, mapped pages among them."""
+        return self.total - self.device
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the machine's own memory that the system cannot take back."""
+        return self.host - self.mapped_bytes
+
+    def fits(self, available: int | None, slack: float = 1.0) -> bool:
+        """Whether the machine's memory suffices, with an error of `slack` allowed. Unknown memory refuses nothing."""
+        if available is None:
+            return True
+        return self.kept <= available * slack and self.mapped_bytes <= available * PAGED_TIMES
+
+
+def estimate(
+    facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], *, converts: bool = False, gpu: bool = False
+) -> Need:
+    """What loading `facts` with `parameters` (the loader's full values) takes; `gpu`: there is one that may be used."""
+    weights = _weights(facts, spec, parameters, converts, gpu)
+    cache = cache_bytes(facts, spec, parameters, weights)
+    graph = _graph_bytes(facts, parameters)
+    share = device_share(facts, spec, parameters) if gpu else 0.0
+    device = int(weights * share) + (graph if share else 0)
+    if parameters.get("offload_kv_cache", True):
+        device += int(cache * share)
+    mapped = not converts and spec.weight_bytes is None and stays_mapped(facts, parameters)
+    return Need(
+        weights,
+        cache,
+        graph + spec.engine_bytes,
+        mapped,
+        device,
+        mapped_bytes=weights - int(weights * share) if mapped else 0,
+    )
 
 
 def rough_need(facts: ModelFacts, *, converts: bool) -> int:
-    """Bytes that loading `facts` may take at most: weights, a quarter for the cache, and headroom."""
+    """Bytes that loading `facts` may take at most, whatever the loader: weights, a quarter for the cache, headroom."""
     weights = facts.tensor_bytes or facts.file_bytes
     if converts and facts.parameter_count:
         weights = max(weights, facts.parameter_count * CONVERTED_BYTES_PER_PARAMETER)
-    return int(weights * (1 + CACHE_SHARE)) + HEADROOM_BYTES
+    return int(weights * (1 + CACHE_SHARE)) + 512 * MIB
 
 
 def fits_beside(need: int, available: int | None) -> bool:
     """Whether `need` bytes fit next to what is loaded now. Unknown memory does not count as plenty."""
     return available is not None and need < available
+
+
+def stays_mapped(facts: ModelFacts, parameters: Mapping[str, Any]) -> bool:
+    """Whether the weights are used where the file lies: weights that are repacked are copied to memory of their own."""
+    if not parameters.get("use_mmap") or parameters.get("use_mlock"):
+        return False
+    repacked = parameters.get("cpu_repacking", "off") != "off"
+    return not (repacked and set(facts.tensor_types) - _PLAIN)
+
+
+def context_of(facts: ModelFacts, parameters: Mapping[str, Any]) -> int | None:
+    """Tokens of context that `parameters` mean, or `None` for a loader without that choice."""
+    asked = parameters.get("context_size")
+    return None if asked is None else int(asked) or facts.context_length or USUAL_CONTEXT
+
+
+def cache_bytes(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], weights: int) -> int:
+    """Keys and values of all layers for the whole context; grouped heads are counted once per group."""
+    context = context_of(facts, parameters) or USUAL_CONTEXT
+    if spec.cache_grows:
+        context = min(context, USUAL_CONTEXT)
+    if parameters.get("shared_cache") is False:
+        context *= max(1, int(parameters.get("slots") or 1))
+    heads = facts.head_count_kv if facts.head_count_kv is not None else facts.head_count
+    width = facts.embedding_length // facts.head_count if facts.embedding_length and facts.head_count else None
+    keys, values = facts.key_length or width, facts.value_length or width
+    key_size = _BYTES_PER_ELEMENT[str(parameters.get("cache_type_k", "f16"))]
+    value_size = _BYTES_PER_ELEMENT[str(parameters.get("cache_type_v", "f16"))]
+    if facts.block_count is None or heads is None or keys is None or values is None:
+        return int(weights * CACHE_SHARE * context / USUAL_CONTEXT * (key_size + value_size) / 4)
+    return int(context * facts.block_count * heads * (keys * key_size + values * value_size))
+
+
+def layers_of(facts: ModelFacts) -> int:
+    """Layers that can go to a GPU: the model's own and the one that makes the output."""
+    return facts.block_count + 1 if facts.block_count is not None else USUAL_LAYERS
+
+
+def gpu_layers_of(facts: ModelFacts, parameters: Mapping[str, Any]) -> int | None:
+    """How many layers `parameters` put on a GPU, or `None` for a loader without that choice."""
+    asked = parameters.get("gpu_layers")
+    if asked is None:
+        return None
+    return layers_of(facts) if asked < 0 else min(int(asked), layers_of(facts))
+
+
+def device_share(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> float:
+    """Share of the layers that goes to GPUs, if there are any."""
+    if not uses_gpu(spec, parameters):
+        return 0.0
+    layers = gpu_layers_of(facts, parameters)
+    return 1.0 if layers is None else layers / layers_of(facts)
+
+
+def uses_gpu(spec: LoaderSpec, parameters: Mapping[str, Any]) -> bool:
+    """Whether `parameters` let the engine use a GPU."""
+    return any(parameters.get(name) != value for name, value in spec.cpu_parameters.items())
+
+
+def device_room(free: int) -> int:
+    """What of a GPU's free memory is planned with; drivers and the display take some at any time."""
+    return max(0, int(free * (1 - DEVICE_MARGIN_SHARE)) - DEVICE_MARGIN_BYTES)
+
+
+def layers_that_fit(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], free: int) -> int:
+    """Most GPU layers whose weights, cache and buffers fit in `free` bytes of GPU memory."""
+    room = device_room(free)
+    for layers in range(layers_of(facts), 0, -1):
+        if estimate(facts, spec, {**parameters, "gpu_layers": layers}, gpu=True).device <= room:
+            return layers
+    return 0
+
+
+def _weights(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], converts: bool, gpu: bool) -> int:
+    stored = facts.tensor_bytes or facts.file_bytes
+    if spec.weight_bytes is not None:
+        return spec.weight_bytes(facts, parameters, gpu) or stored
+    if converts and facts.parameter_count:
+        return max(stored, facts.parameter_count * CONVERTED_BYTES_PER_PARAMETER)
+    return stored
+
+
+def _graph_bytes(facts: ModelFacts, parameters: Mapping[str, Any]) -> int:
+    """Buffers of one pass: logits of every token of the micro-batch, the layer's tensors, and the attention mask."""
+    batch = int(parameters.get("batch_size") or USUAL_BATCH)
+    batch = min(batch, int(parameters.get("micro_batch_size") or batch))
+    context = context_of(facts, parameters) or USUAL_CONTEXT
+    batch = min(batch, context)
+    scores = (facts.head_count or 1) if parameters.get("flash_attention") == "off" else 1
+    width = (facts.vocabulary_size or 0) + SCRATCH_TENSORS * (facts.embedding_length or 0)
+    return 4 * batch * (width + context * scores)

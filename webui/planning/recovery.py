@@ -1,134 +1,219 @@
-"""What to try next when a load or a running model has failed: the ladder, as data.
+"""What to try next when a load or a running model has failed: the ladder, as pure functions.
 
     as asked → safer engine flags → fewer GPU layers → smaller cache → smaller context → CPU → next suitable loader
 
-The pool climbs it and shows each step; the last rung, bringing back the model that was there before, is the pool's own.
+What a failure means for the next step is the table `ANSWERS`. The pool climbs the ladder and shows each step; the last
+rung, bringing back the model that was there before, is the pool's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from webui.errors import AppError
-from webui.loaders.contract import LoaderSpec
-from webui.models.facts import ModelFacts
+from webui.errors import AppError, DeviceOutOfMemory, HostOutOfMemory
+from webui.planning.answers import Answer, answer_to, killed, native_crash
+from webui.planning.attempts import as_asked, changed, kept_small, loaders, need_of
+from webui.planning.degraded import degradation
+from webui.planning.fitting import fitted, too_large
+from webui.planning.remembered import error_of, known_failure, remembered
 from webui.planning.selection import Candidate
+from webui.planning.steps import (
+    Attempt,
+    Better,
+    Bounds,
+    Degraded,
+    GiveUp,
+    Known,
+    Situation,
+    StepKind,
+    Tried,
+)
+from webui.planning.story import give_up
+from webui.planning.words import load_state, sentence, why
+
+__all__ = [
+    "Attempt",
+    "Better",
+    "Bounds",
+    "Degraded",
+    "GiveUp",
+    "Known",
+    "Situation",
+    "StepKind",
+    "Tried",
+    "degradation",
+    "next_attempt",
+    "restart_attempt",
+]
+
+RESTARTS = 3
+"""How often a model whose worker dies is started again before it is given up."""
 
 
-class StepKind(StrEnum):
-    """The rungs, by what a person reads."""
+def next_attempt(situation: Situation) -> Attempt | GiveUp:
+    """The first attempt, or the one after the failure of `situation.tried[-1]`."""
+    if not situation.tried:
+        ways = [attempt for candidate in loaders(situation) for attempt in _beginnings(situation, candidate, None)]
+        ways += [step for candidate in loaders(situation) for step in _beyond(situation, candidate)]
+        if not situation.fallback:
+            ways = ways[:1]
+        chosen = _choose(situation, ways)
+        return chosen or GiveUp(too_large(situation, ways))
+    last = situation.tried[-1]
+    if last.error is None:
+        raise ValueError("the last attempt has worked: see restart_attempt")
+    answer = answer_to(last.error)
+    if answer.final:
+        return give_up(situation, final=True)
+    if not situation.fallback:
+        return give_up(situation)
+    if len(situation.tried) >= situation.bounds.steps:
+        return give_up(situation, f"Given up after {len(situation.tried)} attempts")
+    if situation.elapsed_seconds >= situation.bounds.seconds:
+        return give_up(situation, f"Given up after {situation.elapsed_seconds / 60:.0f} minutes")
+    return _choose(situation, list(_after(situation, last, answer))) or give_up(situation)
 
-    ASKED = "as asked"
-    REMEMBERED = "what worked last time"
-    SAFER_FLAGS = "safer engine flags"
-    FEWER_LAYERS = "fewer GPU layers"
-    SMALLER_CACHE = "smaller cache"
-    SMALLER_CONTEXT = "smaller context"
-    CPU = "CPU only"
-    NEXT_LOADER = "next loader"
-    RESTART = "restart"
-    PREVIOUS_MODEL = "the model before it"
 
+def restart_attempt(situation: Situation, death: AppError, deaths: int) -> Attempt | GiveUp:
+    """How to start a running model again whose worker has died for the `deaths`th time within the window.
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One way to load a model.
-
-    `parameters` are the loader's full values as JSON types, `changes` those of them that differ from what was asked.
-    `reason` is one sentence why this step is taken; `given_up` says what it costs the user (empty: nothing).
+    `situation.tried[-1]` is the attempt that had worked. The same again, unless its own code crashed or memory ran out,
+    or it died before: then the next step of the ladder, if there is one.
     """
-
-    kind: StepKind
-    loader: str
-    parameters: Mapping[str, Any]
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
-    given_up: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """An attempt and how it ended; `error` is `None` for the one that worked (and later died, for a restart)."""
-
-    attempt: Attempt
-    error: AppError | None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """How an attempt with this file, machine and engine version ended at an earlier time.
-
-    `code` and `message` are of the error, empty where it worked. `host_available` and `device_available` are the free
-    bytes at that time (`None`: unknown), so that an attempt that ran out of memory is worth trying again with more.
-    `asked` are the parameters the user had asked for then.
-    """
-
-    loader: str
-    asked: Mapping[str, Any]
-    parameters: Mapping[str, Any]
-    worked: bool
-    code: str = ""
-    message: str = ""
-    host_available: int | None = None
-    device_available: int | None = None
-    at: float = 0.0
+    if deaths > RESTARTS:
+        return give_up(situation, f"It ended {deaths} times within minutes and is not started again", death)
+    worked = situation.tried[-1].attempt
+    answer = answer_to(death)
+    if answer.final:
+        return give_up(situation, "", death)
+    failed = Tried(worked, death)
+    now = replace(situation, tried=(*situation.tried[:-1], failed))
+    memory = isinstance(death, DeviceOutOfMemory | HostOutOfMemory)
+    if situation.fallback and (memory or native_crash(death) or (deaths > 1 and not killed(death))):
+        ladder = list(_climb(now, failed, answer))
+        if memory or deaths > 1:
+            ladder += list(_elsewhere(now, failed))
+        chosen = _choose(now, ladder)
+        if chosen is not None:
+            return chosen
+    if memory:
+        return give_up(situation, "", death)
+    title = situation.specs[worked.loader].title
+    return replace(worked, kind=StepKind.RESTART, reason=sentence(f"{why(title, death)}; started again as it was"))
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How far a load may climb: attempts in all, and seconds from its start."""
-
-    steps: int = 12
-    seconds: float = 1800.0
+# --- what could be next -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """Everything the decision is made from.
-
-    `candidates` are the suitable loaders, best first; `asked` maps each of their names to the full parameters as the
-    user and the configuration want them. `host_available` is the memory a worker may take, `device_available` the free
-    memory of the GPUs together (bytes; `None`: unknown). `forced` keeps to the first candidate's loader; `fallback` off
-    stops at the first failure.
-    """
-
-    facts: ModelFacts
-    specs: Mapping[str, LoaderSpec]
-    candidates: Sequence[Candidate]
-    asked: Mapping[str, Mapping[str, Any]]
-    tried: Sequence[Tried] = ()
-    known: Sequence[Known] = ()
-    host_available: int | None = None
-    device_available: int | None = None
-    forced: bool = False
-    fallback: bool = True
-    elapsed_seconds: float = 0.0
-    bounds: Bounds = Bounds()
+def _after(situation: Situation, last: Tried, answer: Answer) -> Iterator[Attempt]:
+    """Every step that could follow, the best first; which of them may be taken is decided in `_choose`."""
+    same = sum(one.attempt.parameters == last.attempt.parameters for one in _of(situation, last.attempt.loader))
+    if answer.again and same < 2:
+        reason = sentence(f"{_why(situation, last)}; once more")
+        yield replace(last.attempt, kind=StepKind.RESTART, reason=reason)
+    yield from _climb(situation, last, answer)
+    yield from _elsewhere(situation, last)
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Nothing is left to try; `error` is what the user is told: the cause that matters most, and the whole story."""
-
-    error: AppError
-
-
-@dataclass(frozen=True, slots=True)
-class Better:
-    """What the button beside a degraded model does: load again with `loader` and `parameters`."""
-
-    label: str
-    loader: str
-    parameters: Mapping[str, Any]
+def _climb(situation: Situation, last: Tried, answer: Answer) -> Iterator[Attempt]:
+    """Steps with the same loader. Where the engine refuses what we changed, the ladder goes on from before that."""
+    loader = last.attempt.loader
+    yield from _steps(situation, last, answer)
+    if last.attempt.changes and not answer.ladder:
+        for earlier in reversed(_of(situation, loader)):
+            if earlier.error is not None and answer_to(earlier.error).ladder:
+                yield from _steps(situation, earlier, answer_to(earlier.error))
+                break
+    if any(one.attempt.kind is StepKind.REMEMBERED for one in _of(situation, loader)):
+        yield as_asked(situation, loader, sentence(f"{_why(situation, last)}, and that had worked; tried as asked"))
 
 
-@dataclass(frozen=True, slots=True)
-class Degraded:
-    """A model that runs with less than was asked for: one sentence with the reason, and what would do better."""
+def _steps(situation: Situation, last: Tried, answer: Answer) -> Iterator[Attempt]:
+    spec = situation.specs[last.attempt.loader]
+    for rung in answer.ladder:
+        for updates, how in rung.variants(situation, spec, last.attempt.parameters):
+            reason = sentence(f"{_why(situation, last)}; tried {how}")
+            yield changed(situation, last.attempt, updates, kind=rung.kind, reason=reason)
 
-    sentence: str
-    better: tuple[Better, ...] = ()
+
+def _elsewhere(situation: Situation, last: Tried) -> Iterator[Attempt]:
+    """The loaders that were not tried yet, each from its beginning."""
+    used = {one.attempt.loader for one in situation.tried}
+    others = [candidate for candidate in loaders(situation) if candidate.loader not in used]
+    for candidate in others:
+        yield from _beginnings(situation, candidate, last)
+    for candidate in others:
+        yield from _beyond(situation, candidate)
+
+
+def _beginnings(situation: Situation, candidate: Candidate, last: Tried | None) -> Iterator[Attempt]:
+    """How to begin with a loader: what worked with it last time, and what is asked."""
+    known = remembered(situation, candidate.loader)
+    if known is not None:
+        yield known
+    first = candidate is loaders(situation)[0]
+    if last is None:
+        attempt = as_asked(situation, candidate.loader, "" if first else "The loaders before it do not open the file.")
+        yield attempt
+        return
+    attempt = as_asked(situation, candidate.loader, sentence(f"{_why(situation, last)}; the next loader that opens it"))
+    kept = kept_small(situation, candidate.loader)
+    yield changed(situation, replace(attempt, kind=StepKind.NEXT_LOADER), kept)
+
+
+def _beyond(situation: Situation, candidate: Candidate) -> Iterator[Attempt]:
+    """The ladder of a loader whose request is known to fail, as though it had failed just now."""
+    failure = known_failure(situation, as_asked(situation, candidate.loader, ""))
+    if failure is None:
+        return
+    error = error_of(failure)
+    attempt = as_asked(situation, candidate.loader, "")
+    for step in _steps(situation, Tried(attempt, error), answer_to(error)):
+        yield replace(step, reason=f"Last time: {step.reason}")
+
+
+# --- what may be next -------------------------------------------------------------------------------------------------
+
+
+def _choose(situation: Situation, ways: Iterable[Attempt]) -> Attempt | None:
+    """The first that may be taken and is not known to fail; where there is none, the first that may be taken."""
+    allowed = [fit for way in ways if (fit := fitted(situation, way)) is not None and _may(situation, fit)]
+    for attempt in allowed:
+        if not situation.fallback or known_failure(situation, attempt) is None:
+            return attempt
+    if not allowed:
+        return None
+    known = known_failure(situation, allowed[0])
+    past = f" It failed last time as well ({known.message.rstrip('.')}), and nothing else is left." if known else ""
+    return replace(allowed[0], reason=allowed[0].reason + past)
+
+
+def _may(situation: Situation, attempt: Attempt) -> bool:
+    """Not the same again, and after an end of memory never as much again."""
+    need = need_of(situation, attempt)
+    for one in situation.tried:
+        if one.error is None:
+            continue
+        same = one.attempt.loader == attempt.loader and one.attempt.parameters == attempt.parameters
+        if same and attempt.kind is not StepKind.RESTART:
+            return False
+        if isinstance(one.error, HostOutOfMemory) and need.kept >= need_of(situation, one.attempt).kept:
+            return False
+        if isinstance(one.error, DeviceOutOfMemory) and need.device >= need_of(situation, one.attempt).device > 0:
+            return False
+    return True
+
+
+# --- small parts ------------------------------------------------------------------------------------------------------
+
+
+def _of(situation: Situation, loader: str) -> list[Tried]:
+    return [one for one in situation.tried if one.attempt.loader == loader]
+
+
+def _why(situation: Situation, tried: Tried) -> str:
+    if tried.error is None:
+        raise ValueError("only a failure has a reason")
+    spec = situation.specs[tried.attempt.loader]
+    return why(spec.title, tried.error, load_state(spec, situation.facts, tried.attempt.parameters))
