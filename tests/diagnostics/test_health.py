@@ -13,9 +13,13 @@ import pytest
 from tests.builders.gguf import tiny_llama_bpe
 from webui.diagnostics.commands import run_doctor
 from webui.diagnostics.health import Check, CheckState, HealthFacts, gather, run_checks, worst
+from webui.errors import AppError, BrokenPackage, CorruptFile, EngineCrashed
 from webui.hardware.facts import DiskFacts, GpuFacts, HardwareFacts, MemoryFacts
 from webui.loaders import LOADERS
 from webui.paths import Paths
+from webui.planning.recovery import Attempt, StepKind
+from webui.pool.history import History
+from webui.pool.status import LoadStory, Rung
 from webui.settings import Settings
 
 
@@ -67,6 +71,46 @@ def test_a_gpu_that_no_backend_uses(facts: HealthFacts) -> None:
     assert alone.state is CheckState.WARNING
     assert "Arc A770, driver 31.0 is there, and no installed backend is built for it" in alone.sentence
     assert check(with_hardware(facts, gpus=()), "GPU").sentence == "No GPU was found; models run on the CPU."
+
+
+def load(number: int, *errors: AppError | None) -> LoadStory:
+    rungs = tuple(
+        Rung(Attempt(StepKind.ASKED, "xllamacpp", {}), "failed" if error else "worked", 1.0, 1.0, error)
+        for error in errors
+    )
+    return LoadStory("tiny", "/tiny.gguf", "auto", "load", 1.8e9 + number, 1.0, rungs, "failed")
+
+
+BROKEN = BrokenPackage("xllamacpp is installed and does not import.")
+
+
+@pytest.mark.parametrize(
+    ("stories", "told"),
+    [
+        ([(BROKEN,), (BROKEN,), (None,), (BROKEN,)], "3 of the last 4 failed, mostly with broken_package."),
+        ([(EngineCrashed("x"), BROKEN, BROKEN)], "3 of the last 3 failed, mostly with broken_package."),
+        ([(None,), (None,), (BROKEN,), (BROKEN,), (BROKEN,), (BROKEN,)], ""),
+        ([(CorruptFile("x"),)] * 4, ""),
+        ([(BROKEN,), (BROKEN,)], ""),
+        ([], ""),
+    ],
+)
+def test_a_loader_that_fails_again_and_again(
+    facts: HealthFacts, stories: list[tuple[AppError | None, ...]], told: str
+) -> None:
+    """Stories newest first; the steps within one in their order."""
+    assert not facts.paths.history.exists(), "looking makes no file"
+    history = History(facts.paths.history)
+    for number, errors in enumerate(reversed(stories)):
+        history.add_load(load(number, *errors))
+    history.close()
+    found = [one for one in run_checks(gather(facts.paths)) if one.name == "Loads with xllamacpp"]
+    assert [one.sentence for one in found] == ([told] if told else [])
+    for one in found:
+        assert (one.state, one.fix) == (
+            CheckState.WARNING,
+            "Repair the backend on the Backend tab, or with: python3 app.py setup xllamacpp",
+        )
 
 
 def test_a_probe_that_failed_is_told(facts: HealthFacts) -> None:

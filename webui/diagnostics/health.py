@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from webui.errors import AppError
+from webui.errors import AppError, HardwareError, InstallationError
 from webui.hardware import detect
 from webui.hardware.facts import HardwareFacts
 from webui.loaders import LOADERS
@@ -22,6 +23,9 @@ from webui.loaders.contract import LoaderSpec
 from webui.models.catalogue import Catalogue
 from webui.models.facts import ModelFacts
 from webui.paths import Paths
+from webui.pool.history import History
+from webui.pool.status import LoadStory
+from webui.remedies import hint_of
 from webui.settings import Settings
 from webui.setup.backends import REQUIREMENTS, check
 from webui.setup.builds import VENDORS
@@ -32,6 +36,9 @@ LOW_MEMORY = 1 * GIB
 LOW_DISK = 2 * GIB
 NO_DISK = 200 << 20
 """Bytes below which memory or disk is worth a word. Even a small model with its cache takes about 1 GiB."""
+LATEST_LOADS = 4
+OFTEN = 3
+"""A loader that failed this many times in its latest loads is worth a word."""
 
 
 class CheckState(StrEnum):
@@ -54,7 +61,7 @@ class Check:
 class HealthFacts:
     """What the checks are about. `settings` is the error where they could not be read.
 
-    `serving` says that this very app holds the port.
+    `serving` says that this very app holds the port. `loads` are the latest, newest first.
     """
 
     paths: Paths
@@ -62,6 +69,7 @@ class HealthFacts:
     hardware: HardwareFacts
     loaders: Mapping[str, LoaderSpec]
     serving: bool = False
+    loads: Sequence[LoadStory] = ()
 
 
 def gather(paths: Paths, loaders: Mapping[str, LoaderSpec] = LOADERS) -> HealthFacts:
@@ -71,7 +79,17 @@ def gather(paths: Paths, loaders: Mapping[str, LoaderSpec] = LOADERS) -> HealthF
         settings = Settings.load(paths)
     except AppError as error:
         settings = error
-    return HealthFacts(paths, settings, detect(paths.models), loaders)
+    return HealthFacts(paths, settings, detect(paths.models), loaders, loads=_remembered_loads(paths))
+
+
+def _remembered_loads(paths: Paths) -> Sequence[LoadStory]:
+    if not paths.history.exists():  # looking makes no file
+        return ()
+    history = History(paths.history)
+    try:
+        return history.loads()
+    finally:
+        history.close()
 
 
 def run_checks(facts: HealthFacts) -> list[Check]:
@@ -132,6 +150,27 @@ def _backends(facts: HealthFacts) -> Iterator[Check]:
         else:
             devices = f" on {', '.join(state.devices)}" if state.devices else ""
             yield Check(label, CheckState.OK, f"{state.version or 'There'}{devices}.")
+
+
+def _loads(facts: HealthFacts) -> Iterator[Check]:
+    """Loaders that lately failed again and again, for reasons that lie in themselves or the machine, not in a file."""
+    for name in facts.loaders:
+        rungs = [
+            rung
+            for story in facts.loads
+            for rung in reversed(story.rungs)
+            if rung.attempt.loader == name and rung.state in ("worked", "failed")
+        ]
+        latest = rungs[:LATEST_LOADS]
+        errors = [rung.error for rung in latest if isinstance(rung.error, InstallationError | HardwareError)]
+        if len(errors) >= OFTEN:
+            code = Counter(error.code for error in errors).most_common(1)[0][0]
+            yield Check(
+                f"Loads with {name}",
+                CheckState.WARNING,
+                f"{len(errors)} of the last {len(latest)} failed, mostly with {code}.",
+                hint_of(code).replace("NAME", name),
+            )
 
 
 def _gpu(facts: HealthFacts) -> Iterator[Check]:
@@ -266,6 +305,7 @@ _LOOKS: tuple[Callable[[HealthFacts], Iterator[Check]], ...] = (
     _python,
     _packages,
     _backends,
+    _loads,
     _gpu,
     _memory,
     _disk,

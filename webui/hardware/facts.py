@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+GIB = 1 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class CpuFacts:
@@ -67,3 +69,23 @@ class HardwareFacts:
     system: SystemFacts
     gpus: tuple[GpuFacts, ...] = ()
     problems: tuple[str, ...] = field(default=())
+
+
+def fingerprint(facts: HardwareFacts) -> str:
+    """One line that stays the same as long as the machine does, as far as engines care: what runs on one runs on it.
+
+    Processor and its instruction sets, memory (whole GiB), and each GPU with its memory and driver; nothing that
+    changes while the machine works.
+    """
+    parts = [
+        facts.cpu.model or facts.cpu.architecture,
+        " ".join(facts.cpu.instruction_sets),
+        f"{round(facts.memory.total / GIB)} GiB",
+        *(_fingerprint_of(gpu) for gpu in facts.gpus),
+    ]
+    return " | ".join(parts)
+
+
+def _fingerprint_of(gpu: GpuFacts) -> str:
+    memory = f", {round(gpu.memory_total / GIB)} GiB" if gpu.memory_total else ""
+    return f"{gpu.name}{memory}, driver {gpu.driver or 'unknown'}"
