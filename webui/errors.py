@@ -101,13 +101,14 @@ class AppError(Exception):
     def from_dict(data: Mapping[str, Any]) -> AppError:
         """Rebuild an error from `to_dict`; a code unknown here becomes a plain `AppError`."""
         kind = AppError._by_code.get(str(data.get("code")), AppError)
-        return kind(
+        error = kind(
             str(data.get("message", "")),
             cause=str(data.get("cause", "")),
             hint=str(data.get("hint", "")),
             evidence=[str(line) for line in data.get("evidence", ())],
-            **dict(data.get("facts", {})),
         )
+        error.facts = dict(data.get("facts", {}))
+        return error
 
 
 class InstallationError(AppError):

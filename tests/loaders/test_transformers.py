@@ -12,10 +12,10 @@ import pytest
 
 from tests.builders.llama import Shape
 from tests.builders.transformers_dir import tiny_llama_dir
-from webui.errors import DeviceOutOfMemory, EngineRefused, InvalidSetting, MissingPackage, UnsupportedFormat
+from webui.errors import EngineRefused, InvalidSetting, MissingPackage, UnsupportedFormat
 from webui.loaders.contract import Chunk, Finished, GenerationRequest
 from webui.loaders.sampling import SamplingParameters
-from webui.loaders.transformers import SPEC, TransformersLoader, explain
+from webui.loaders.transformers import SPEC, TransformersLoader
 from webui.loaders.transformers_parameters import TransformersParameters, parse_max_memory
 from webui.models.inspect import inspect_model
 
@@ -96,7 +96,7 @@ def test_an_exception_in_generate_arrives_and_the_loader_goes_on(
         patched.setattr(loaded._opened.model, "forward", fail)
         with pytest.raises(EngineRefused) as caught:
             ask(loaded, "The sea")
-    assert "the arithmetic gave out" in caught.value.cause
+    assert "the arithmetic gave out" in caught.value.message
     assert ask(loaded, "The sea")[1].completion_tokens == 12
 
 
@@ -111,10 +111,6 @@ def test_a_cancel_before_the_prompt_is_read_ends_it(loaded: TransformersLoader) 
 def test_penalties_change_the_text(loaded: TransformersLoader) -> None:
     plain = ask(loaded, "The sea", max_tokens=40)[0]
     assert ask(loaded, "The sea", max_tokens=40, presence_penalty=2.0, repeat_penalty=3.0, repeat_last_n=-1)[0] != plain
-
-
-def test_running_out_of_memory_is_named() -> None:
-    assert isinstance(explain(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "x"), DeviceOutOfMemory)
 
 
 def test_memory_limits_are_parsed_and_checked() -> None:

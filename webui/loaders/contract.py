@@ -19,6 +19,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+from webui.errors import AppError
 from webui.loaders.parameters import Parameters
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts, ModelFormat
@@ -128,8 +129,11 @@ class Loader(ABC, Generic[P]):
 
     `load` is called once, before anything else; `generate` and `tokenize` only after it. `generate` is called from as
     many threads at once as `LoadedModel.slots` says, and no more; `tokenize` may be called at any time. Methods raise
-    errors of `webui.errors`; anything else that escapes is reported as `EngineRefused` with its text as evidence.
+    errors of `webui.errors`; anything else that escapes is read with the table of symptoms (`webui.loaders.causes`).
     """
+
+    died: Callable[[AppError], None] = staticmethod(lambda error: None)
+    """To be called when the engine has ended by itself (a child process of it): the worker tells it and ends too."""
 
     def __init__(self, facts: ModelFacts, parameters: P) -> None:
         self.facts = facts

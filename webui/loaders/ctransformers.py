@@ -16,7 +16,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from webui.errors import BrokenPackage, Cancelled, EngineRefused, MissingPackage, UnsupportedArchitecture
+from webui.errors import BrokenPackage, Cancelled, EngineRefused, UnsupportedArchitecture
+from webui.loaders.causes import import_failure, typed
 from webui.loaders.contract import (
     Chunk,
     Finished,
@@ -44,6 +45,7 @@ from webui.loaders.threads import choose_threads
 from webui.models.facts import ModelFormat
 from webui.models.gguf_facts import gguf_facts
 
+TITLE = "ctransformers"
 MOST_BATCH = 512  # the engine sizes its scratch memory for this
 ALL_LAYERS = 1000  # the engine takes -1 for "no GPU", and any number beyond the last layer for all
 FALLBACK_CONTEXT = 2048
@@ -136,7 +138,7 @@ class CtransformersLoader(Loader[CtransformersParameters]):
         try:
             self._llm = package.LLM(str(self.facts.path), self._model_type(), config=config, lib=library)
         except OSError as error:
-            raise BrokenPackage(
+            raise typed(TITLE, str(error).splitlines()) or BrokenPackage(
                 f"The {library or 'chosen'} build of ctransformers does not start.",
                 cause="Precompiled engines exist for x86 Linux and Windows, and for macOS without a GPU.",
                 hint="Choose another engine build, or another loader.",
@@ -147,7 +149,7 @@ class CtransformersLoader(Loader[CtransformersParameters]):
                 "ctransformers refused the file and gives no reason.",
                 cause="It opens files as they were written until about October 2023.",
                 hint="Load the file with a loader based on llama.cpp.",
-                evidence=[str(error)],
+                unknown=True,
             ) from error
         self._lib, self._handle = self._llm._lib, self._llm._llm
 
@@ -255,7 +257,7 @@ class CtransformersLoader(Loader[CtransformersParameters]):
             )
         if not done:
             self._held.clear()
-            raise EngineRefused("The engine failed while computing and gives no reason.")
+            raise EngineRefused("ctransformers failed while computing and gives no reason.", unknown=True)
         self._held.extend(tokens)
 
     def _sample(self, wanted: SamplingParameters, seed: int) -> int:
@@ -296,10 +298,8 @@ class CtransformersLoader(Loader[CtransformersParameters]):
 def _import_engine() -> Any:
     try:
         from ctransformers import llm
-    except ModuleNotFoundError as error:
-        raise MissingPackage("ctransformers is not installed.", evidence=[str(error)]) from error
-    except ImportError as error:
-        raise BrokenPackage("ctransformers is installed and does not start.", evidence=[str(error)]) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise import_failure(TITLE, error) from error
     return llm
 
 
@@ -337,7 +337,7 @@ def _cpu_library() -> str | None:
 
 SPEC = LoaderSpec(
     name="ctransformers",
-    title="ctransformers",
+    title=TITLE,
     summary="Opens llama models of 2023, as GGUF and in the older GGML formats; small, with nothing to compile.",
     parameters=CtransformersParameters,
     loader=CtransformersLoader,

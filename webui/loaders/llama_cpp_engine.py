@@ -16,13 +16,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from webui.errors import Cancelled, DeviceOutOfMemory, EngineRefused, HostOutOfMemory, UnsupportedArchitecture
-from webui.loaders.llama_log import explain_failure
+from webui.errors import AppError, Cancelled, EngineRefused, UnsupportedArchitecture
+from webui.loaders.causes import explain_lines
 
 if TYPE_CHECKING:
     from webui.loaders.llama_cpp_python import LlamaCppPythonParameters
 
+TITLE = "llama-cpp-python"
 LOG_LINES = 4000
+STEP_LINES = 40
+"""The last lines of the log that can be about one step of a computation."""
+
 _DEBUG, _CONTINUED = 1, 5  # ggml_log_level
 _ABORTED = 2  # llama_decode's answer when the abort callback said yes
 _NO_ROOM = 1  # llama_decode's answer when the KV cache has no place for the batch
@@ -110,13 +114,13 @@ class LlamaEngine:
         self._log.lines.clear()
         self.model = lib.llama_model_load_from_file(path.encode(), parameters)
         if not self.model:
-            raise explain_failure(list(self._log.lines), "load the model")
+            raise self._refusal("load the model")
         if lib.llama_model_has_encoder(self.model):
             raise UnsupportedArchitecture("This loader does not run encoder-decoder models.")
         self.vocab = lib.llama_model_get_vocab(self.model)
         self.context = lib.llama_init_from_model(self.model, self._context_parameters(wanted, threads))
         if not self.context:
-            raise explain_failure(list(self._log.lines), "make a context for the model")
+            raise self._refusal("make a context for the model")
         if wanted.lora:
             self._apply_adapter(wanted.lora, wanted.lora_scale)
 
@@ -166,9 +170,9 @@ class LlamaEngine:
     def _apply_adapter(self, path: str, scale: float) -> None:
         self._adapter = self._lib.llama_adapter_lora_init(self.model, path.encode())
         if not self._adapter:
-            raise explain_failure(list(self._log.lines), f"read the LoRA adapter {path}")
+            raise self._refusal(f"read the LoRA adapter {path}")
         if self._lib.llama_set_adapter_lora(self.context, self._adapter, scale):
-            raise explain_failure(list(self._log.lines), f"apply the LoRA adapter {path}")
+            raise self._refusal(f"apply the LoRA adapter {path}")
 
     def tokenize(self, text: str, *, add_bos: bool) -> list[int]:
         """Token ids, special tokens parsed; with `add_bos` the BOS token is added where the model wants one."""
@@ -282,10 +286,11 @@ class LlamaEngine:
             raise EngineRefused(
                 "The engine found no room in the context for this text.", evidence=list(self._log.lines)
             )
-        error = explain_failure(list(self._log.lines)[-40:], "compute the next token")
-        if isinstance(error, DeviceOutOfMemory | HostOutOfMemory):
-            raise error
-        raise EngineRefused("The engine failed while computing.", cause=f"status {status}", evidence=error.evidence)
+        raise self._refusal(f"compute the next token (status {status})", last=STEP_LINES)
+
+    def _refusal(self, doing: str, last: int | None = None) -> AppError:
+        lines = list(self._log.lines)
+        return explain_lines(TITLE, doing, lines[-last:] if last else lines)
 
     def close(self) -> None:
         """Free context and model. May be called twice."""

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from webui.errors import BrokenPackage, EngineRefused, MissingPackage
+from webui.errors import EngineRefused
+from webui.loaders.causes import import_failure
 from webui.loaders.contract import (
     Chunk,
     Finished,
@@ -22,7 +23,7 @@ from webui.loaders.contract import (
     LoaderSpec,
     ReportProgress,
 )
-from webui.loaders.llama_cpp_engine import EngineLog, LlamaEngine
+from webui.loaders.llama_cpp_engine import TITLE, EngineLog, LlamaEngine
 from webui.loaders.llama_cpp_sampling import SamplerChain
 from webui.loaders.llama_files import judge_gguf
 from webui.loaders.llama_log import read_device
@@ -301,16 +302,14 @@ class LlamaCppPythonLoader(Loader[LlamaCppPythonParameters]):
 def _import_engine() -> Any:
     try:
         import llama_cpp
-    except ModuleNotFoundError as error:
-        raise MissingPackage("llama-cpp-python is not installed.", evidence=[str(error)]) from error
-    except (ImportError, OSError, RuntimeError, FileNotFoundError) as error:
-        raise BrokenPackage("llama-cpp-python is installed and does not start.", evidence=[str(error)]) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise import_failure(TITLE, error) from error
     return llama_cpp
 
 
 SPEC = LoaderSpec(
     name="llama-cpp-python",
-    title="llama-cpp-python",
+    title=TITLE,
     summary="llama.cpp through its Python package, for those who have it installed or compiled for their GPU.",
     parameters=LlamaCppPythonParameters,
     loader=LlamaCppPythonLoader,

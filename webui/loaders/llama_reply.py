@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from webui.errors import ContextTooLong, EngineRefused, InvalidRequest
+from webui.loaders.causes import typed
 from webui.loaders.contract import Chunk, Finished, FinishReason, GenerationRequest
 from webui.loaders.reply import ignored_sampling
 from webui.loaders.sampling import SamplingParameters
@@ -163,7 +164,7 @@ def raise_error(data: dict[str, Any]) -> None:
         )
     if error.get("type") == "invalid_request_error" or error.get("code") == 400:
         raise InvalidRequest("The engine does not accept this request.", cause=said)
-    raise EngineRefused("The engine could not answer.", cause=said)
+    raise typed("The engine", [said]) or EngineRefused("The engine could not answer.", cause=said, unknown=True)
 
 
 def context_too_long(prompt_tokens: int, context_size: int) -> ContextTooLong:

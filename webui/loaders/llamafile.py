@@ -60,6 +60,7 @@ class LlamafileLoader(Loader[LlamafileParameters]):
         self._budget = ContextBudget(self._context_size * (1 if command.shared_cache else command.slots))
         assert self._process is not None
         device = read_device(self._process.lines())
+        self._process.watch(self.died)
         return LoadedModel(
             context_size=self._context_size,
             device=device.text,

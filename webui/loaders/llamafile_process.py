@@ -18,13 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from webui.errors import AppError, EngineCrashed, EngineRefused, PortTaken
+from webui.errors import AppError, EngineRefused
 from webui.loaders import server_guard
-from webui.loaders.llama_log import explain_failure
+from webui.loaders.causes import UNKNOWN, explain_exit
 from webui.loaders.llamafile_program import Program
+from webui.loaders.memory_kills import MemoryKills
 
 KEPT_LINES = 2000
 """Enough for the whole account of a load, which names the devices."""
+
+LINE_BYTES = 65_536
+LAST_LINES = 400
+"""Those that can be about a server's end."""
 
 POLL_SECONDS = 0.05
 STOP_SECONDS = server_guard.STOP_SECONDS + 1.5
@@ -33,8 +38,6 @@ DEATH_SECONDS = 1.0
 
 KEY_VARIABLE = "LLAMA_API_KEY"
 """Where llama.cpp's server looks for its key: unlike the command line, nobody else can read it there."""
-
-_PORT_TAKEN = ("couldn't bind", "address already in use", "failed to bind", "eaddrinuse", "bind failed")
 
 
 def free_port() -> int:
@@ -70,13 +73,15 @@ class ServerProcess:
             **options,
         )
         self._name = Path(command[0]).name if command[0] != "sh" else Path(command[1]).name
+        self._stopping = False
+        self._kills = MemoryKills(self._guard.pid)
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._reader = threading.Thread(target=self._drain, name="server-output", daemon=True)
         self._reader.start()
 
     def _drain(self) -> None:
         assert self._guard.stdout is not None
-        for raw in self._guard.stdout:
+        while raw := self._guard.stdout.readline(LINE_BYTES):
             line = raw.decode("utf-8", "replace").rstrip()
             self._lines.append(line)
             sys.stderr.write(line + "\n")
@@ -97,16 +102,27 @@ class ServerProcess:
             time.sleep(POLL_SECONDS)
 
     def _refusal(self) -> AppError:
-        lines = self.lines()
-        text = "\n".join(lines).lower()
-        if any(words in text for words in _PORT_TAKEN):
-            return PortTaken(f"{self._name} could not listen on its port.", evidence=lines)
-        error = explain_failure(lines, "load the model")
-        if isinstance(error, EngineRefused):
-            return EngineRefused(
-                f"{self._name} ended before it was ready ({self._ending()}).", cause=error.cause, evidence=lines
-            )
-        return error
+        """Why the server ended before it was ready. One that says no and ends by itself has refused."""
+        error = self._account()
+        if self._status() < 0 or not error.facts.get("unknown"):
+            return error
+        return EngineRefused(
+            f"{self._name} ended before it was ready (exit status {self._status()}), {UNKNOWN}"
+            "; the engine's own lines are below.",
+            cause=error.cause,
+            evidence=error.evidence,
+            unknown=True,
+        )
+
+    def _account(self) -> AppError:
+        return explain_exit(
+            self._name, self._status(), self.lines()[-LAST_LINES:], killed_for_memory=self._kills.rose()
+        )
+
+    def _status(self) -> int:
+        """The server's exit status as the guard tells it: negative for a signal."""
+        status = self._guard.returncode or 0
+        return 128 - status if status > 128 else status
 
     def death(self, seen: AppError) -> AppError:
         """The error for a server that ended, which showed as `seen`; `seen` itself if the server lives."""
@@ -115,20 +131,23 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             return seen
         self._reader.join(DEATH_SECONDS)
-        return EngineCrashed(
-            f"{self._name} ended while it was at work ({self._ending()}).",
-            cause=seen.cause or seen.message,
-            evidence=self.lines(),
-            exit_status=self._guard.returncode,
-        )
+        return self._account()
 
-    def _ending(self) -> str:
-        status = self._guard.returncode
-        return f"signal {status - 128}" if status is not None and status > 128 else f"exit status {status}"
+    def watch(self, died: Callable[[AppError], None]) -> None:
+        """From now on the server is needed: if it ends by itself, `died` is told why."""
+
+        def wait() -> None:
+            self._guard.wait()
+            self._reader.join(DEATH_SECONDS)
+            if not self._stopping:
+                died(self._account())
+
+        threading.Thread(target=wait, name="server-watch", daemon=True).start()
 
     def stop(self) -> None:
         """End the server and its guard; safe to call twice."""
         assert self._guard.stdin is not None and self._guard.stdout is not None
+        self._stopping = True
         self._guard.stdin.close()
         try:
             self._guard.wait(STOP_SECONDS)

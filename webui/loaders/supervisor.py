@@ -1,7 +1,8 @@
 """The parent's end of a worker: starts the process, speaks its protocol, keeps its output, explains its death.
 
 What a `Loader` raises and any way the process can end arrive here as one `AppError` with the engine's last lines as
-evidence. Deciding what to do about it is `webui.pool`'s business.
+evidence. Whatever the process sends or fails to do costs the app neither memory nor time: see `webui.loaders.channel`.
+Deciding what to do about a failure is `webui.pool`'s business.
 """
 
 from __future__ import annotations
@@ -10,36 +11,59 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import os
 import signal
-import subprocess
 import sys
+import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from webui.errors import AppError, EngineCrashed, TimedOut
-from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoadedModel, LoaderSpec
+from webui.errors import AppError, TimedOut
+from webui.loaders import processes
+from webui.loaders.causes import explain_exception, explain_exit, name_limit, proof, typed
+from webui.loaders.channel import BLOCK, Garbled, Inbox, garbled, lines_of, parse, read_model, read_tokens
+from webui.loaders.contract import GenerationRequest, LoadedModel, LoaderSpec
+from webui.loaders.generation import Generation
+from webui.loaders.memory_kills import MemoryKills
 from webui.loaders.parameters import Parameters
+from webui.loaders.process_state import describe, look
+from webui.loaders.worker_output import WorkerOutput, readable, within
 from webui.models.facts import ModelFacts, facts_to_dict
 
-OUTPUT_LINES = 400
-LINE_LIMIT = 64 * 1024 * 1024
-"""Longest message on the channel, bytes: a tokenised book, not more."""
-OUTPUT_LINE_CHARACTERS = 2000
+log = logging.getLogger(__name__)
+
+EARLY_LINES = 100
+"""Lines that may stand on the channel before the first message: what others print while Python starts."""
+
 STOP_SECONDS = 4.0
 """How long a worker may take to end by itself: its engine's own limit (3 s) and a little."""
+KILL_SECONDS = 5.0
+"""How long the system may take to end a process by force; one that waits for a broken device takes for ever."""
+CLOSED_SECONDS = 1.0
+"""How long a worker whose channel has ended may take to end itself."""
+TOKENIZE_SECONDS = 60.0
+STATE_SECONDS = 0.5
+"""The time between the two looks that tell a thread that computes from one that waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """Bounds in seconds on the start of the process and on loading a model."""
+    """Bounds in seconds on the start of the process and on loading a model, and on the memory each of its processes
+    may take.
+
+    `memory_bytes` bounds what a process can write to (RLIMIT_DATA, on Linux; without effect elsewhere), not the weights
+    it maps from a file, which the system can take back at any time.
+    """
 
     start_seconds: float = 60.0
     load_seconds: float = 600.0
+    memory_bytes: int | None = None
 
 
 class WorkerProcess:
@@ -51,59 +75,67 @@ class WorkerProcess:
     def __init__(self, spec: LoaderSpec, *, limits: WorkerLimits | None = None) -> None:
         self.spec = spec
         self.limits = limits or WorkerLimits()
-        self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
         self.exited: asyncio.Event = asyncio.Event()
         self.exit_status: int | None = None
+        self._ended = asyncio.Event()  # the process has; `exited` is set when its last words are in, too
+        self._mark = uuid.uuid4().hex
         self._stopping = False
+        self._verdict: AppError | None = None
         self._ids = itertools.count(1)
-        self._inboxes: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._inboxes: dict[int, Inbox] = {}
         self._hello: asyncio.Future[int] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._descendants: list[psutil.Process] = []
+        self._files: dict[Path, int] = {}
+        self._kills = MemoryKills(None)
+        self._output = WorkerOutput()
+
+    @property
+    def output(self) -> deque[str]:
+        """The last lines that the process printed."""
+        return self._output.lines
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
+    @property
+    def _greeted(self) -> bool:
+        return self._hello is not None and self._hello.done() and self._hello.exception() is None
+
     async def start(self) -> None:
-        """Start the process and wait until it speaks. Raises `EngineCrashed` or `TimedOut`."""
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONIOENCODING": "utf-8",
-        }
-        # A group of its own: Ctrl-C in the terminal is for the app, and the group can be ended as one.
-        options: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        """Start the process and wait until it speaks. Raises the cause if it does not."""
         self._hello = asyncio.get_running_loop().create_future()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "webui.loaders.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=LINE_LIMIT,
-            env=environment,
-            **options,
-        )
-        channel = asyncio.create_task(self._read_channel(self._process))
-        output = asyncio.create_task(self._read_output(self._process))
-        self._tasks = [channel, output, asyncio.create_task(self._watch(self._process, channel, output))]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *[sys.executable, "-P", "-m", "webui.loaders.worker", str(self.limits.memory_bytes or 0)],
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=BLOCK,
+                env=processes.environment(self._mark),
+                **processes.OWN_GROUP,
+            )
+        except OSError as error:
+            raise explain_exception(self.spec.title, "start its worker", error) from error
+        self._process = process
+        self._kills = MemoryKills(process.pid)
+        assert process.stderr is not None
+        channel = asyncio.create_task(self._read_channel(process))
+        output = asyncio.create_task(self._output.drain(process.stderr))
+        self._tasks = [channel, output, asyncio.create_task(self._watch(process, channel, output))]
         try:
             async with asyncio.timeout(self.limits.start_seconds):
                 await self._hello
         except TimeoutError:
-            error = TimedOut(
+            await self.record_state()
+            late = TimedOut(
                 f"The {self.spec.title} worker did not start within {self.limits.start_seconds:.0f} s.",
                 evidence=self.output,
             )
             await self.stop()
-            raise error from None
+            raise late from None
         except asyncio.CancelledError:
             await asyncio.shield(self.stop())
             raise
@@ -117,20 +149,25 @@ class WorkerProcess:
         """Load the model; `progress` is called with (step, share done or None)."""
         message = {
             "op": "load",
+            "title": self.spec.title,
             "loader": _reference(self.spec.loader),
             "parameters_class": _reference(type(parameters)),
             "facts": facts_to_dict(facts),
             "parameters": parameters.model_dump(mode="json"),
         }
+        self._files = processes.sizes(facts.files)
         try:
-            async with asyncio.timeout(self.limits.load_seconds):
-                async with contextlib.aclosing(self._ask(message)) as answers:
-                    async for answer in answers:
-                        if answer["kind"] == "progress":
-                            progress(answer["step"], answer["share"])
-                        else:
-                            return LoadedModel.from_dict(answer["value"])
+            with self.checking():
+                async with asyncio.timeout(self.limits.load_seconds):
+                    async with contextlib.aclosing(self.ask(message)) as answers:
+                        async for answer in answers:
+                            if answer["kind"] == "result":
+                                return read_model(answer["value"])
+                            if answer["kind"] != "progress":
+                                raise Garbled(f"a {answer['kind']} while it was to load")
+                            progress(answer["step"][:200], answer.get("share"))
         except TimeoutError:
+            await self.record_state()
             raise TimedOut(
                 f"{self.spec.title} did not load the model within {self.limits.load_seconds:.0f} s.",
                 evidence=self.output,
@@ -139,10 +176,19 @@ class WorkerProcess:
 
     async def tokenize(self, text: str, *, add_bos: bool = True) -> list[int]:
         """Token ids of `text`, special tokens parsed, with BOS if asked for and the model wants one."""
-        async with contextlib.aclosing(self._ask({"op": "tokenize", "text": text, "add_bos": add_bos})) as answers:
-            async for answer in answers:
-                return list(answer["value"])
-        raise AssertionError("a request ends with a result or an error")
+        tokens: list[int] = []
+        request = {"op": "tokenize", "text": text, "add_bos": add_bos}
+        try:
+            with self.checking():
+                async with asyncio.timeout(TOKENIZE_SECONDS):
+                    async with contextlib.aclosing(self.ask(request)) as answers:
+                        async for answer in answers:
+                            if answer["kind"] not in ("part", "result"):
+                                raise Garbled(f"a {answer['kind']} while it was to tokenise")
+                            tokens += read_tokens(answer["value"])
+        except TimeoutError:
+            raise TimedOut(f"{self.spec.title} did not tokenise the text within {TOKENIZE_SECONDS:.0f} s.") from None
+        return tokens
 
     def generate(self, request: GenerationRequest) -> Generation:
         """A generation to iterate over (`events`) and to cancel; it starts with the first event asked for."""
@@ -150,228 +196,221 @@ class WorkerProcess:
 
     def memory_bytes(self) -> int | None:
         """Resident memory of the worker and its children; `None` when it has ended."""
-        return self._sum_memory(lambda process: int(process.memory_info().rss))
+        return processes.sum_memory(self._family(), processes.resident)
 
     def peak_memory_bytes(self) -> int | None:
         """Largest resident memory so far, of the worker and its living children, where the system keeps it."""
-        return self._sum_memory(_peak_memory)
+        return processes.sum_memory(self._family(), processes.peak_resident)
+
+    async def record_state(self) -> None:
+        """Put into `output` what a process that hangs is doing: its Python stacks, and the state of its threads.
+
+        Takes half a second, and comes back whatever state the process is in. To be called before it is ended.
+        """
+        pids = [process.pid for process in self._family()]
+        if not pids:
+            return
+        before = look(pids)
+        if sys.platform != "win32" and self._greeted:  # from its greeting on, the worker answers this signal
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids[0], signal.SIGUSR1)
+        await asyncio.sleep(STATE_SECONDS)
+        self._output.add(describe(before, look(pids), STATE_SECONDS))
 
     async def stop(self) -> None:
         """End the process and everything it started: politely first, then by force. Safe to call twice."""
         process = self._process
         if process is None:
             return
-        self._stopping = True
+        first, self._stopping = not self._stopping, True
+        asked = not self.exited.is_set()
         self._remember_descendants()
         if process.stdin is not None:
             process.stdin.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await self.exited.wait()
+        polite = await within(STOP_SECONDS, self.exited)
         self._kill_group()
-        await self.exited.wait()
-        await asyncio.gather(*self._tasks)
+        if not await within(KILL_SECONDS, self.exited):
+            log.error("%s (process %s) cannot be ended: it waits for a device or a disk", self.spec.title, self.pid)
+            return
+        for task in self._tasks:
+            if not task.cancelled() and (fault := task.exception()):
+                log.error("Watching %s broke", self.spec.title, exc_info=fault)
+        if first and asked and self._verdict is None:
+            self._report_end(polite)
 
-    def kill(self) -> None:
-        """End the process at once; its death is then reported like any other."""
+    def _report_end(self, polite: bool) -> None:
+        """Unloading has succeeded once the process is gone; how it went is worth a line all the same."""
+        if not polite:
+            log.warning("%s did not end within %.0f s and was ended by force", self.spec.title, STOP_SECONDS)
+        elif self.exit_status:
+            end = explain_exit(self.spec.title, self.exit_status, self._output.latest())
+            log.warning("%s failed while it was unloaded: %s", self.spec.title, end.cause or end.message)
+
+    def kill(self, because: AppError | None = None) -> None:
+        """End the process at once; its death is then reported like any other, or as `because`."""
+        self._verdict = self._verdict or because
         self._remember_descendants()
         self._kill_group()
 
+    def death(self) -> AppError:
+        """What the end of this process means; to be asked once `exited` is set."""
+        if self._verdict is not None:
+            return AppError.from_dict(self._verdict.to_dict())
+        return self._in_limits(
+            explain_exit(
+                self.spec.title,
+                self.exit_status,
+                self._output.latest(),
+                expected=self._stopping,
+                killed_for_memory=self._kills.rose(),
+                file_damage=processes.damage(self._files),
+                started=self._greeted,
+            )
+        )
+
     # --- the protocol -------------------------------------------------------------------------------------------
 
-    def _new_id(self) -> int:
+    def new_id(self) -> int:
         return next(self._ids)
 
-    async def _ask(
-        self, message: dict[str, Any], request_id: int | None = None
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """Send a request and yield its answers up to the last; an error answer is raised."""
-        request_id = self._new_id() if request_id is None else request_id
+    async def ask(self, message: dict[str, Any], request_id: int | None = None) -> AsyncGenerator[dict[str, Any], None]:
+        """Send a request and yield its answers up to the last; an error answer is raised.
+
+        A worker that died before it saw the request raises its death with the fact `before_start`.
+        """
+        request_id = self.new_id() if request_id is None else request_id
         inbox = self._open(request_id)
+        started = False
         try:
-            await self._send({"id": request_id, **message})
+            self.send({"id": request_id, **message})
             while True:
-                answer = await inbox.get()
+                try:
+                    answer = await inbox.get()
+                except AppError as death:
+                    if not started:
+                        death.facts["before_start"] = True
+                    raise
+                started = True
+                if answer["kind"] == "started":
+                    continue
                 if answer["kind"] == "error":
-                    raise self._with_output(AppError.from_dict(answer["error"]))
+                    raise await self._complete(AppError.from_dict(answer["error"]), request_id)
                 yield answer
                 if answer["kind"] == "result":
                     return
         finally:
-            self._inboxes.pop(request_id, None)
+            inbox.close()
+            del self._inboxes[request_id]
+            self._output.forget(request_id)
+            if not self._inboxes and not self.exited.is_set():
+                self._output.turn_page()
 
-    def _open(self, request_id: int) -> asyncio.Queue[dict[str, Any]]:
-        inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    def _open(self, request_id: int) -> Inbox:
+        inbox = Inbox()
+        if not self._inboxes and not self.exited.is_set():
+            self._output.turn_page()
+            self._kills.refresh()
         self._inboxes[request_id] = inbox
+        self._output.expect(request_id)
         if self.exited.is_set():
-            inbox.put_nowait({"kind": "error", "error": self.death().to_dict()})
+            inbox.end(self.death)
         return inbox
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        if self.exited.is_set() or self._process is None or self._process.stdin is None:
-            return  # the inbox already holds, or will hold, the account of the death
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-        with contextlib.suppress(ConnectionError):
-            await self._process.stdin.drain()
+    def send(self, message: dict[str, Any]) -> None:
+        """Hand a message to the pipe. Nobody waits for the worker to read it: one that hangs is noticed elsewhere."""
+        pipe = self._process.stdin if self._process else None
+        if pipe is not None and not pipe.is_closing():
+            pipe.write(json.dumps(message).encode() + b"\n")
 
     async def _read_channel(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            try:
-                message = json.loads(line)
-            except ValueError:
-                self.output.append(f"not a message: {line[:200]!r}")
-                continue
-            if message.get("kind") == "hello":
-                if self._hello is not None and not self._hello.done():
-                    self._hello.set_result(message["pid"])
-            elif inbox := self._inboxes.get(message.get("id")):
-                inbox.put_nowait(message)
+        early = 0
+        try:
+            async for line in lines_of(process.stdout):
+                try:
+                    message = parse(line)
+                except Garbled:
+                    early += 1
+                    if self._greeted or early > EARLY_LINES:
+                        raise
+                    self._output.add([readable(line)])
+                    continue
+                await self._take(message)
+        except Garbled as fault:
+            self.kill(garbled(self.spec.title, str(fault), self._output.latest()))
+            return
+        if await within(CLOSED_SECONDS, self._ended) or self._stopping:
+            return
+        self.kill(garbled(self.spec.title, "the end of its answers, and went on running", self._output.latest()))
 
-    async def _read_output(self, process: asyncio.subprocess.Process) -> None:
-        """Drain standard error for as long as it is open: a full pipe would stop the engine."""
-        assert process.stderr is not None
-        pending = b""
-        while block := await process.stderr.read(65536):
-            *lines, pending = (pending + block).replace(b"\r", b"\n").split(b"\n")
-            self.output.extend(_readable(line) for line in lines if line.strip())
-            pending = pending[-OUTPUT_LINE_CHARACTERS:]
-        if pending.strip():
-            self.output.append(_readable(pending))
+    async def _take(self, message: dict[str, Any]) -> None:
+        if message["kind"] == "hello":
+            if self._hello is not None and not self._hello.done():
+                self._hello.set_result(message["pid"])
+        elif message["kind"] == "dying":
+            self.kill(self._in_limits(AppError.from_dict(message["error"])))
+        elif inbox := self._inboxes.get(message["id"]):
+            await inbox.put(message)
 
     async def _watch(self, process: asyncio.subprocess.Process, *readers: asyncio.Task[None]) -> None:
         """Note the end of the process, then tell everybody who waits for an answer."""
-        self.exit_status = await process.wait()
+        waiting = asyncio.ensure_future(process.wait())  # waits for the ends of its pipes too, which others may hold
+        while process.returncode is None:
+            await asyncio.wait([waiting], timeout=0.2)
+        self._ended.set()
+        self.exit_status = process.returncode
         self._kill_group()
+        await asyncio.to_thread(processes.kill_marked, self._mark)
         # The last lines are the evidence; a grandchild that survived a kill must not hold us up for them.
         await asyncio.wait(readers, timeout=2.0)
-        for reader in readers:
-            reader.cancel()
+        for task in (*readers, waiting):
+            task.cancel()
+        await asyncio.wait([*readers, waiting])
         self.exited.set()
-        death = {"kind": "error", "error": self.death().to_dict()}
         for inbox in self._inboxes.values():
-            inbox.put_nowait(death)
+            inbox.end(self.death)
         if self._hello is not None and not self._hello.done():
             self._hello.set_exception(self.death())
 
-    def death(self) -> AppError:
-        """What the end of this process means; to be asked once `exited` is set."""
-        return explain_exit(self.spec.title, self.exit_status, list(self.output), expected=self._stopping)
+    # --- errors -------------------------------------------------------------------------------------------------
 
-    def _with_output(self, error: AppError) -> AppError:
-        """Errors raised inside the worker carry no output of the engine; add what it printed."""
+    @contextlib.contextmanager
+    def checking(self) -> Iterator[None]:
+        """End a worker whose answer in the block turned out not to be one."""
+        try:
+            yield
+        except Garbled as fault:
+            error = garbled(self.spec.title, str(fault), self._output.latest())
+            self.kill(error)
+            raise error from None
+
+    async def _complete(self, error: AppError, request_id: int) -> AppError:
+        """An error raised inside the worker, which does not see what its engine printed: add it, and what it proves."""
+        if error.facts.get("unknown"):
+            await self._output.all_of(request_id)
+            if known := typed(self.spec.title, self._output.latest()):
+                error = known
         if not error.evidence and self.output:
-            error.evidence = tuple(self.output)[-20:]
-        return error
+            error.evidence = tuple(proof(self._output.latest() or list(self.output)))
+        return self._in_limits(error)
+
+    def _in_limits(self, error: AppError) -> AppError:
+        return name_limit(self.spec.title, error, self.limits.memory_bytes)
 
     # --- the process --------------------------------------------------------------------------------------------
 
-    def _processes(self) -> list[psutil.Process]:
-        if self.pid is None or self.exited.is_set():
-            return []
-        try:
-            own = psutil.Process(self.pid)
-            return [own, *own.children(recursive=True)]
-        except psutil.Error:
-            return []
-
-    def _sum_memory(self, measure: Callable[[psutil.Process], int]) -> int | None:
-        total = 0
-        for process in self._processes():
-            with contextlib.suppress(psutil.Error, OSError):
-                total += measure(process)
-        return total or None
+    def _family(self) -> list[psutil.Process]:
+        return [] if self.exited.is_set() else processes.family(self.pid)
 
     def _remember_descendants(self) -> None:
         """Children are found through their parent; once it is gone they could no longer be."""
-        self._descendants = self._processes()[1:] or self._descendants
+        self._descendants = self._family()[1:] or self._descendants
 
     def _kill_group(self) -> None:
-        if self._process is None:
-            return
-        if sys.platform != "win32":
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        elif self._process.returncode is None:
-            self._process.kill()
-        for child in self._descendants:
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-
-
-class Generation:
-    """One generation of a worker: its events, and a `cancel` of its own."""
-
-    def __init__(self, worker: WorkerProcess, request: GenerationRequest) -> None:
-        self._worker = worker
-        self._request = request
-        self._id = worker._new_id()
-        self._cancelled = False
-
-    async def events(self) -> AsyncGenerator[Chunk | Finished, None]:
-        """Chunks as they come, then one `Finished`; an `AppError` is raised if the engine or the worker fails."""
-        if self._cancelled:
-            yield Finished("cancelled", 0, 0, 0.0, 0.0)
-            return
-        fields = {**asdict(self._request), "sampling": self._request.sampling.model_dump(mode="json")}
-        message = {"op": "generate", "request": fields}
-        complete = False
-        try:
-            async with contextlib.aclosing(self._worker._ask(message, self._id)) as answers:
-                async for answer in answers:
-                    if answer["kind"] == "chunk":
-                        yield Chunk(answer["text"], answer["tokens"])
-                    else:
-                        complete = True
-                        value = answer["value"]
-                        yield Finished(**{**value, "ignored_sampling": tuple(value["ignored_sampling"])})
-        finally:
-            if not complete:
-                self.cancel()
-
-    def cancel(self) -> None:
-        """Ask the worker to end it; its `Finished` follows within a token's time."""
-        self._cancelled = True
-        process = self._worker._process
-        if process is not None and process.stdin is not None and not process.stdin.is_closing():
-            process.stdin.write(json.dumps({"id": self._id, "op": "cancel"}).encode() + b"\n")
-
-
-def explain_exit(title: str, status: int | None, output: list[str], *, expected: bool = False) -> AppError:
-    """What the end of a worker means. `status` is the exit status, negative for a signal as on POSIX."""
-    if expected:
-        return EngineCrashed(f"The {title} worker was stopped.", evidence=output, exit_status=status)
-    if status is not None and status < 0:
-        try:
-            name = signal.Signals(-status).name
-        except ValueError:
-            name = f"signal {-status}"
-        cause = f"its process was ended by {name}"
-        if name == "SIGKILL":
-            cause += ", which the system sends when memory runs out, or somebody sent by hand"
-        return EngineCrashed(f"{title} crashed ({name}).", cause=cause, evidence=output, signal=name)
-    return EngineCrashed(
-        f"{title} ended unexpectedly (exit status {status}).",
-        cause="its process ended by itself",
-        evidence=output,
-        exit_status=status,
-    )
+        if self.pid is not None:
+            processes.kill_group(self.pid)
+            processes.kill_all(self._descendants)
 
 
 def _reference(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _readable(line: bytes) -> str:
-    return line.decode("utf-8", "replace")[:OUTPUT_LINE_CHARACTERS]
-
-
-def _peak_memory(process: psutil.Process) -> int:
-    """Peak resident bytes of a process: VmHWM on Linux, the peak working set on Windows, else what it holds now."""
-    if sys.platform == "linux":
-        with open(f"/proc/{process.pid}/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    info = process.memory_info()
-    return int(getattr(info, "peak_wset", info.rss))

@@ -11,17 +11,8 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from webui.errors import (
-    AppError,
-    BrokenPackage,
-    CorruptFile,
-    DeviceOutOfMemory,
-    EngineRefused,
-    HostOutOfMemory,
-    MissingPackage,
-    UnsupportedArchitecture,
-    UnsupportedFormat,
-)
+from webui.errors import AppError, EngineRefused, UnsupportedFormat
+from webui.loaders.causes import explain_exception, import_failure
 from webui.loaders.contract import (
     Chunk,
     Finished,
@@ -37,6 +28,7 @@ from webui.loaders.transformers_files import judge, only_pickled, weight_bytes
 from webui.loaders.transformers_parameters import TransformersParameters
 from webui.models.facts import ModelFormat
 
+TITLE = "Transformers"
 FALLBACK_CONTEXT = 2048
 SAMPLERS = frozenset(
     {
@@ -83,7 +75,7 @@ class TransformersLoader(Loader[TransformersParameters]):
         except AppError:
             raise
         except Exception as error:
-            raise explain(error, "load the model") from error
+            raise explain_exception(TITLE, "load the model", error) from error
         self._conversation = Conversation(self._opened, self.parameters)
         self._bos = self._find_bos()
         self._context_size = self._decide_context()
@@ -144,7 +136,7 @@ class TransformersLoader(Loader[TransformersParameters]):
         except AppError:
             raise
         except Exception as error:
-            raise explain(error, "generate") from error
+            raise explain_exception(TITLE, "generate", error) from error
         finally:
             tokens.close()
 
@@ -162,43 +154,14 @@ def _import_engine() -> tuple[Any, Any]:
     try:
         import torch
         import transformers
-    except ModuleNotFoundError as error:
-        raise MissingPackage(f"{error.name} is not installed.", evidence=[str(error)]) from error
     except (ImportError, OSError, RuntimeError) as error:
-        raise BrokenPackage("torch or transformers is installed and does not start.", evidence=[str(error)]) from error
+        raise import_failure(TITLE, error) from error
     return torch, transformers
-
-
-def explain(error: Exception, doing: str) -> AppError:
-    """An exception of torch or transformers as one of ours; `doing` completes "transformers could not …"."""
-    import traceback
-
-    evidence = "".join(traceback.format_exception(error)).rstrip().splitlines()
-    text = str(error)
-    cause = text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
-    lowered = text.lower()
-    kind: type[AppError] = EngineRefused
-    message = f"transformers could not {doing}."
-    if type(error).__name__ == "OutOfMemoryError" or "cuda out of memory" in lowered or "mps backend out" in lowered:
-        kind, message = DeviceOutOfMemory, "The GPU's memory does not suffice for this model and context."
-    elif isinstance(error, MemoryError) or "can't allocate memory" in lowered or "defaultcpuallocator" in lowered:
-        kind, message = HostOutOfMemory, "The machine's memory does not suffice for this model and context."
-    elif isinstance(error, ImportError):
-        kind, message = MissingPackage, "This model needs a package that is not installed."
-    elif "does not recognize this architecture" in lowered or "not supported yet" in lowered:
-        kind, message = UnsupportedArchitecture, "This version of transformers does not know the architecture."
-    elif "trust_remote_code" in lowered:
-        kind, message = UnsupportedArchitecture, "This model comes with Python code of its own, which is not trusted."
-    elif type(error).__name__ == "SafetensorError" or "metadataincompletebuffer" in lowered:
-        kind, message = CorruptFile, "The weights are damaged or incomplete."
-    elif "no file named model.safetensors" in lowered:
-        kind, message = UnsupportedFormat, "The folder has no safetensors weights."
-    return kind(message, cause=cause, evidence=evidence)
 
 
 SPEC = LoaderSpec(
     name="transformers",
-    title="Transformers",
+    title=TITLE,
     summary="Opens nearly every model directory, and many GGUF files by unpacking them. Needs torch.",
     parameters=TransformersParameters,
     loader=TransformersLoader,

@@ -5,15 +5,21 @@ so several generations share the channel. The channel back is a private copy of 
 to standard error instead, where the parent keeps it as evidence. When standard input ends, the parent is gone or done,
 and so is the worker.
 
-    parent → worker   {"id", "op": "load", "loader", "parameters_class", "facts", "parameters"}
+    parent → worker   {"id", "op": "load", "title", "loader", "parameters_class", "facts", "parameters"}
                       {"id", "op": "tokenize", "text", "add_bos"}
                       {"id", "op": "generate", "request"}
                       {"id", "op": "cancel"}                          the id of the generation to end
     worker → parent   {"kind": "hello", "pid"}
+                      {"id", "kind": "started"}                       the request has been read
                       {"id", "kind": "progress", "step", "share"}     while loading
                       {"id", "kind": "chunk", "text", "tokens"}       while generating
+                      {"id", "kind": "part", "value"}                 the beginning of a long list of tokens
                       {"id", "kind": "result", "value"}               the end of a request
                       {"id", "kind": "error", "error"}                the other end of a request
+                      {"kind": "dying", "error"}                      the engine has ended, and the worker follows
+
+The command line's one argument bounds the memory of the process in bytes; 0 does not. On standard error a line that
+begins with the character 0x1e and a request's id says that all output about that request stands before it.
 """
 
 from __future__ import annotations
@@ -31,13 +37,21 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from webui.errors import AppError, EngineRefused, HostOutOfMemory, NotLoaded
+from webui.errors import AppError, EngineRefused, NotLoaded
+from webui.loaders.causes import explain_exception
 from webui.loaders.contract import Chunk, GenerationRequest, Loader
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import facts_from_dict
 
 CLOSE_SECONDS = 3.0
 """How long the engine may take to close before the process ends anyway."""
+
+CLOSE_FAILED, ENGINE_GONE, OUT_OF_MEMORY = 3, 4, 5
+"""Exit statuses: the engine did not close properly; it ended by itself; no memory is left to say what happened."""
+
+PART_TOKENS = 50_000
+TEXT_CHARACTERS = 2000
+_DOING = {"load": "load the model", "tokenize": "tokenise the text", "generate": "answer"}
 
 
 class Worker:
@@ -49,6 +63,7 @@ class Worker:
         self._lock = threading.Lock()
         self._cancelled: dict[int, threading.Event] = {}
         self._loader: Loader[Any] | None = None
+        self._title = "The engine"
 
     def run(self) -> None:
         """Serve until the parent closes the channel."""
@@ -60,6 +75,7 @@ class Worker:
                 if event := self._cancelled.get(request_id):
                     event.set()
                 continue
+            self._send({"id": request_id, "kind": "started"})
             if message["op"] == "generate":
                 # Registered before the thread starts: a cancel that follows at once must find it.
                 self._cancelled[request_id] = threading.Event()
@@ -75,22 +91,26 @@ class Worker:
         try:
             value = handlers[message["op"]](request_id, message)
             answer = {"id": request_id, "kind": "result", "value": value}
-        except AppError as error:
-            answer = {"id": request_id, "kind": "error", "error": error.to_dict()}
-        except MemoryError:
-            lost = HostOutOfMemory("The machine's memory does not suffice for this model.", evidence=_trace())
-            answer = {"id": request_id, "kind": "error", "error": lost.to_dict()}
-        except Exception as error:  # noqa: BLE001 - the edge of the process: whatever an engine raises is reported
-            refused = EngineRefused(
-                f"The engine refused: {_first_line(error)}", cause=type(error).__name__, evidence=_trace()
-            )
-            answer = {"id": request_id, "kind": "error", "error": refused.to_dict()}
+        except BaseException as error:  # noqa: BLE001 - the edge of the process: whatever an engine raises is reported
+            answer = self._failure(request_id, _DOING[message["op"]], error)
         self._send(answer)
+
+    def _failure(self, request_id: int, doing: str, error: BaseException) -> dict[str, Any]:
+        try:
+            failure = explain_exception(self._title, doing, error)
+            if failure.facts.get("unknown"):
+                _flush_output(request_id)
+            return {"id": request_id, "kind": "error", "error": _shortened(failure.to_dict())}
+        except MemoryError:  # not even enough for an answer: the parent reads it from the last line
+            os.write(2, b"\nMemoryError\n")
+            os._exit(OUT_OF_MEMORY)
 
     def _load(self, request_id: int, message: dict[str, Any]) -> Any:
         loader_class = _resolve(message["loader"])
         parameters = _resolve(message["parameters_class"]).model_validate(message["parameters"])
         loader = loader_class(facts_from_dict(message["facts"]), parameters)
+        loader.died = self._end_with_engine
+        self._title = message["title"]
 
         def progress(step: str, share: float | None = None) -> None:
             self._send({"id": request_id, "kind": "progress", "step": step, "share": share})
@@ -99,7 +119,11 @@ class Worker:
         return loader.load(progress).to_dict()
 
     def _tokenize(self, request_id: int, message: dict[str, Any]) -> Any:
-        return self._loaded().tokenize(message["text"], add_bos=message["add_bos"])
+        tokens = self._loaded().tokenize(message["text"], add_bos=message["add_bos"])
+        while len(tokens) > PART_TOKENS:
+            self._send({"id": request_id, "kind": "part", "value": tokens[:PART_TOKENS]})
+            tokens = tokens[PART_TOKENS:]
+        return tokens
 
     def _generate(self, request_id: int, message: dict[str, Any]) -> Any:
         fields = message["request"]
@@ -132,13 +156,29 @@ class Worker:
             self._answers.write(line)
             self._answers.flush()
 
+    def _end_with_engine(self, error: AppError) -> None:
+        """The engine is gone and so is the use of this process: say why, and end."""
+        self._send({"kind": "dying", "error": _shortened(error.to_dict())})
+        os._exit(ENGINE_GONE)
+
     def _close(self) -> None:
         """End the engine's own child processes and files, then the process, whatever threads still do."""
+        status = 0
         if self._loader is not None:
-            closing = threading.Thread(target=self._loader.close, daemon=True)
-            closing.start()
-            closing.join(CLOSE_SECONDS)
-        os._exit(0)
+            closed = threading.Event()
+            threading.Thread(target=self._close_loader, args=(self._loader, closed), daemon=True).start()
+            if not closed.wait(CLOSE_SECONDS):
+                sys.stderr.write(f"{self._title} did not close the model within {CLOSE_SECONDS:.0f} s\n")
+                status = CLOSE_FAILED
+        os._exit(status)
+
+    def _close_loader(self, loader: Loader[Any], closed: threading.Event) -> None:
+        try:
+            loader.close()
+        except Exception:  # noqa: BLE001 - the process ends now; the parent reports what stands on standard error
+            sys.stderr.write(traceback.format_exc())
+            os._exit(CLOSE_FAILED)
+        closed.set()
 
 
 def _resolve(reference: str) -> Any:
@@ -150,13 +190,43 @@ def _resolve(reference: str) -> Any:
     return found
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+def _shortened(error: dict[str, Any]) -> dict[str, Any]:
+    """An error whose texts an engine did not write a book into."""
+    for name in ("message", "cause", "hint"):
+        error[name] = error[name][:TEXT_CHARACTERS]
+    error["evidence"] = [line[:TEXT_CHARACTERS] for line in error["evidence"]]
+    return error
 
 
-def _trace() -> list[str]:
-    return traceback.format_exc().rstrip().splitlines()
+def _flush_output(request_id: int) -> None:
+    """Hand over what the engine's own buffers hold, and mark that all about this request has been printed."""
+    if sys.platform != "win32":
+        ctypes.CDLL(None).fflush(None)
+    sys.stderr.flush()
+    os.write(2, f"\n\x1e{request_id}\n".encode())
+
+
+def _limit_memory(most: int) -> None:
+    """Bound what this process, and each that it starts, may write to; mapped files do not count (Linux)."""
+    if most and sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _answer_signals() -> None:
+    """Let the parent see the Python stacks of a process that hangs: faulthandler prints them even in a native call."""
+    faulthandler.enable()
+    if sys.platform != "win32":
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
+def _show_output_at_once() -> None:
+    """Engines that print with C's stdout would keep their last words in its buffer when they crash."""
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        by_lines = 1
+        library.setvbuf(ctypes.c_void_p.in_dll(library, "stdout"), None, by_lines, 0)
 
 
 def _die_with_parent() -> None:
@@ -172,7 +242,9 @@ def _die_with_parent() -> None:
 def main() -> None:
     """Take the channel away from standard output, then serve."""
     _die_with_parent()
-    faulthandler.enable()
+    _limit_memory(int(sys.argv[1]))
+    _answer_signals()
+    _show_output_at_once()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     Worker(sys.stdin.buffer, answers).run()

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from webui.errors import BrokenPackage, InvalidSetting, MissingPackage, ModelNotFound
+from webui.errors import InvalidSetting, ModelNotFound
+from webui.loaders.causes import explain_lines, import_failure
 from webui.loaders.context_budget import ContextBudget
 from webui.loaders.contract import (
     Chunk,
@@ -25,7 +26,7 @@ from webui.loaders.contract import (
     ReportProgress,
 )
 from webui.loaders.llama_files import judge_gguf
-from webui.loaders.llama_log import explain_failure, read_device
+from webui.loaders.llama_log import read_device
 from webui.loaders.llama_parameters import LlamaServerParameters, slots_of
 from webui.loaders.llama_reply import SAMPLERS, Emit, Reply, messages, openai_piece, request_body
 from webui.loaders.llama_server import LlamaServer
@@ -34,6 +35,7 @@ from webui.loaders.threads import choose_threads
 from webui.loaders.xllamacpp_log import LogFile
 from webui.models.facts import ModelFormat
 
+TITLE = "xllamacpp"
 HTTP_THREADS = 2
 LOAD_VERBOSITY = 4
 """At this level the engine says where it puts the model and why it cannot; one level lower it says neither."""
@@ -63,8 +65,8 @@ class XllamacppLoader(Loader[XllamacppParameters]):
         with LogFile(engine, QUIET_VERBOSITY) as log:
             try:
                 self._server = engine.Server(parameters)
-            except RuntimeError:
-                raise explain_failure(log.lines(), "load the model") from None
+            except RuntimeError as error:
+                raise explain_lines(TITLE, "load the model", [*log.lines(), str(error)]) from None
             device = read_device(log.lines())
         self._http = LlamaServer(self._server.listening_address, key)
         self._context_size = context_size = self._http.context_size()
@@ -112,10 +114,8 @@ class XllamacppLoader(Loader[XllamacppParameters]):
 def _import_engine() -> Any:
     try:
         import xllamacpp
-    except ModuleNotFoundError as error:
-        raise MissingPackage("xllamacpp is not installed.", cause=str(error)) from error
-    except ImportError as error:
-        raise BrokenPackage("xllamacpp is installed and does not import.", cause=str(error)) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise import_failure(TITLE, error) from error
     return xllamacpp
 
 
@@ -246,7 +246,7 @@ def existing(path: str, what: str) -> str:
 
 SPEC = LoaderSpec(
     name="xllamacpp",
-    title="xllamacpp",
+    title=TITLE,
     summary="llama.cpp's server engine from a ready-made package: several replies at once, nothing to compile.",
     parameters=XllamacppParameters,
     loader=XllamacppLoader,

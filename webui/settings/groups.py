@@ -168,6 +168,16 @@ class LimitSettings(Parameters):
         Field(ge=1, le=86_400),
         Control("Load time-out", "How long loading a model may take.", unit="s"),
     ] = 600
+    worker_memory_mib: Annotated[
+        int,
+        Field(ge=0, le=16_777_216),
+        Control(
+            "Worker memory",
+            "How much each process of an engine may take for caches, buffers and unpacked weights, on Linux. Weights "
+            "that are mapped from their file do not count. 0 sets no limit.",
+            unit="MiB",
+        ),
+    ] = 0
 
 
 class ChatSettings(Parameters):
