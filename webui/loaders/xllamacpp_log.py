@@ -1,18 +1,24 @@
-"""The log of the engine inside xllamacpp, kept in a file while a model is loaded.
+"""The log of the engine inside xllamacpp, kept while a model is loaded.
 
 The engine tells its reasons and its devices only in its log, which it writes to standard error, out of this process's
 sight; the Python package has no function for it. The library it ships does (llama.cpp's `common_log_set_file`), though
 under a C++ name that not every platform's build exports. Where it is missing, loading works the same and only these
 details are lost: the same lines still reach the parent through standard error.
+
+The function takes a path. On Linux it names a file in memory; elsewhere a temporary one, which has lost its name before
+the engine does anything that could end the process, where the system allows that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
+import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 _MAIN = "_Z15common_log_mainv"
 _SET_FILE = "_Z19common_log_set_fileP10common_logPKc"
@@ -25,31 +31,47 @@ class LogFile:
     def __init__(self, engine: Any, verbosity: int) -> None:
         self._verbosity = verbosity
         self._library = _library(engine)
-        self._path: Path | None = None
+        self._file: IO[bytes] | None = None
+        self._name: Path | None = None
 
     def __enter__(self) -> LogFile:
-        if self._library is not None:
-            with tempfile.NamedTemporaryFile(prefix="engine-", suffix=".log", delete=False) as file:
-                self._path = Path(file.name)
-            self._write_to(self._path)
+        if self._library is None:
+            return self
+        if sys.platform == "linux":
+            self._file = os.fdopen(os.memfd_create("engine-log"), "rb")
+            self._write_to(Path(f"/proc/self/fd/{self._file.fileno()}"))
+            return self
+        with contextlib.suppress(OSError):  # a disk without room costs the details, not the model
+            self._file = tempfile.NamedTemporaryFile(prefix="engine-", suffix=".log", delete=False)  # noqa: SIM115
+            self._name = Path(self._file.name)
+            self._write_to(self._name)
+            self._remove_name()
         return self
 
     def lines(self) -> list[str]:
         """Everything logged so far; empty where the library does not let us listen."""
-        if self._path is None:
+        if self._file is None:
             return []
         self._write_to(None)  # the engine logs from a thread of its own; changing the file waits for what is queued
-        kept = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        self._file.seek(0)
+        kept = self._file.read().decode("utf-8", "replace").splitlines()
         return [line for line in kept if line.strip()]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._library is None or self._path is None:
+        if self._library is None:
             return
         self._write_to(None)
-        self._path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.close()
+            self._remove_name()
         getattr(self._library, _SET_VERBOSITY)(self._verbosity)
+
+    def _remove_name(self) -> None:
+        if self._name is not None:
+            with contextlib.suppress(PermissionError):  # Windows keeps the name of an open file; it goes at the end
+                self._name.unlink(missing_ok=True)
 
     def _write_to(self, path: Path | None) -> None:
         log = getattr(self._library, _MAIN)()
