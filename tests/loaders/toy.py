@@ -36,6 +36,7 @@ class ToyParameters(Parameters):
     ] = 0.0
     slots: Annotated[int, Field(ge=1, le=8), Control("Slots", "Jobs at once.", section="Toy")] = 1
     fault: Annotated[str, Control("Fault", "What goes wrong while loading.", section="Toy")] = ""
+    fragile: Annotated[bool, Control("Fragile", "Crashes at the first prompt.", section="Toy")] = False
 
 
 class ToyLoader(Loader[ToyParameters]):
@@ -63,6 +64,8 @@ class ToyLoader(Loader[ToyParameters]):
                 prompt_tokens=len(words),
                 context_size=self.parameters.context_size,
             )
+        if self.parameters.fragile:
+            signal.raise_signal(signal.SIGSEGV)
         count = 0
         reason: FinishReason = "stop"
         for word in words:
@@ -94,4 +97,5 @@ SPEC = LoaderSpec(
     samplers=frozenset({"max_tokens"}),
     can_open=lambda facts: Verdict(True, "opens anything"),
     slots=lambda parameters: parameters.slots,
+    safe_steps=({"fragile": False},),
 )

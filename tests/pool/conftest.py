@@ -13,12 +13,17 @@ from tests.loaders import toy
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.paths import Paths
+from webui.planning.memory import estimate
 from webui.pool import Pool
 from webui.settings import Settings
 
 
 def facts(name: str) -> ModelFacts:
     return ModelFacts(Path(f"{name}.gguf"), ModelFormat.GGUF, (Path(f"{name}.gguf"),), 1000, name)
+
+
+ROOM_FOR_ONE = int(estimate(facts("any"), toy.SPEC, {}).total * 0.9)
+"""Free memory in which one model is worth trying, and no second one beside it."""
 
 
 def loader(name: str, **defaults: Any) -> LoaderSpec:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.pool.conftest import facts, loader
+from tests.pool.conftest import ROOM_FOR_ONE, facts, loader
 from webui.errors import (
     Busy,
     Cancelled,
@@ -138,7 +138,7 @@ async def test_a_failed_load_says_why_and_leaves_the_state_failed(make_pool: Mak
     assert pool.workers() == []
 
 
-@pytest.mark.parametrize("available", [1 << 40, 0], ids=["room for both", "room for one"])
+@pytest.mark.parametrize("available", [1 << 40, ROOM_FOR_ONE], ids=["room for both", "room for one"])
 async def test_a_failed_swap_keeps_the_model_before_it(make_pool: MakePool, available: int) -> None:
     pool = make_pool(available=available)
     await pool.load(LoadRequest(facts("good")))
@@ -168,7 +168,9 @@ async def test_the_next_loader_is_tried_and_the_story_is_told(make_pool: MakePoo
     pool = make_pool((loader("first"), loader("second")), loaders__first__fault="refuse")
     status = await pool.load(LoadRequest(facts("one")))
     assert status.loader == "second"
-    assert any("First could not load it" in note for note in status.notes)
+    told = [(rung.attempt.loader, rung.state) for rung in status.ladder]
+    assert told == [("first", "failed"), ("second", "worked")]
+    assert status.degraded is not None and "first" in status.degraded.sentence
 
 
 async def test_without_fallback_the_first_failure_is_final(make_pool: MakePool) -> None:
@@ -227,7 +229,7 @@ async def test_a_killed_worker_keeps_the_text_names_the_cause_and_comes_back(mak
     assert job.text.startswith("w0 w1 w2 w3 w4 ")
     assert isinstance(job.error, EngineCrashed) and job.error.facts["signal"] == "SIGKILL"
     assert (await ask(pool, "and again")).text == "and again "
-    assert any("Restarted" in note for note in pool.status.notes)
+    assert any("Started again" in note for note in pool.status.notes)
     assert [failure.phase for failure in pool.failures()] == ["reply"]
 
 
@@ -238,7 +240,7 @@ async def test_a_crash_loop_ends_with_a_reason(make_pool: MakePool) -> None:
         assert isinstance((await ask(pool, "one CRASH")).error, EngineCrashed)
     async for status in pool.watch():
         if status.state is PoolState.FAILED:
-            assert status.failure is not None and "not started again" in status.failure.hint
+            assert status.failure is not None and "not started again" in status.failure.cause
             break
     with pytest.raises(NotLoaded, match="No model is loaded"):
         pool.submit(GenerationRequest("x"), owner="a")

@@ -6,13 +6,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from enum import StrEnum
 
-from webui.errors import AppError, Cancelled
+from webui.errors import AppError, Cancelled, NotLoaded
 from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoadedModel
 from webui.models.facts import ModelFacts
 from webui.pool.signal import Signal
-
 
 Remake = Callable[[ModelFacts, LoadedModel, str], Awaitable[GenerationRequest]]
 """Makes, for another model, the request that goes on after the text a job has so far."""
@@ -35,9 +35,19 @@ class Job:
 
     `owner` is who asked (a conversation's id, or an API client). Times are seconds; `created_at` is on the wall
     clock, durations are measured on the monotonic one. All methods belong to the pool's event loop.
+
+    `made_for` is the model whose template made the request's prompt (`None`: plain text, good for any model). A job
+    that is handed over to another model goes on where its text ends, with the request that `remake` makes.
     """
 
-    def __init__(self, request: GenerationRequest, owner: str) -> None:
+    def __init__(
+        self,
+        request: GenerationRequest,
+        owner: str,
+        *,
+        made_for: ModelFacts | None = None,
+        remake: Remake | None = None,
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.request = request
         self.owner = owner
@@ -56,7 +66,13 @@ class Job:
         self._joined = 0
         self._signal = Signal()
         self._cancel: Callable[[], None] | None = None
-        self._cancel_asked = False
+        self.cancel_asked = False
+        self.made_for = made_for
+        self.leaving = False
+        self.sent_again = False
+        self._remake = remake
+        self._tokens_before = 0
+        self._seconds_before = 0.0
 
     @property
     def text(self) -> str:
@@ -90,7 +106,7 @@ class Job:
 
     def cancel(self) -> None:
         """Ask for the end of this job, and of no other. Does nothing once it has ended."""
-        self._cancel_asked = True
+        self.cancel_asked = True
         if self._cancel is not None:
             self._cancel()
 
@@ -138,7 +154,7 @@ class Job:
         self.started_seconds = self._elapsed()
         self.place = 0
         self._enter(JobState.PROMPT)
-        if self._cancel_asked:
+        if self.cancel_asked or self.leaving:
             cancel()
 
     def move(self, place: int) -> None:
@@ -162,13 +178,54 @@ class Job:
         self._signal.fire()
 
     def finish(self, finished: Finished) -> None:
-        self.finished = finished
+        """The engine's own word on the end. What an earlier model wrote counts as written, not as prompt."""
+        self.finished = replace(
+            finished,
+            prompt_tokens=max(0, finished.prompt_tokens - self._tokens_before),
+            completion_tokens=finished.completion_tokens + self._tokens_before,
+            generation_seconds=finished.generation_seconds + self._seconds_before,
+        )
         self._end(JobState.CANCELLED if finished.reason == "cancelled" else JobState.DONE)
 
     def fail(self, error: AppError) -> None:
         """It ended without the engine's own word: by an error, or cancelled while it waited. The text stays."""
         self.error = error
         self._end(JobState.CANCELLED if isinstance(error, Cancelled) else JobState.FAILED)
+
+    def leave(self) -> None:
+        """Stop where it stands without ending: another model goes on from there."""
+        self.leaving = True
+        if self._cancel is not None:
+            self._cancel()
+
+    def wait_again(self) -> None:
+        """Back in a queue, with the text it has."""
+        self.leaving = False
+        self._cancel = None
+        self._tokens_before = self.tokens
+        if self.first_token_seconds is not None:
+            self._seconds_before = self._elapsed() - self.first_token_seconds
+        self._enter(JobState.QUEUED)
+
+    async def request_for(self, facts: ModelFacts, model: LoadedModel) -> GenerationRequest:
+        """The request as this model has to get it; raises `NotLoaded` where only the model before it could answer."""
+        same = self.made_for is None or self.made_for.path == facts.path
+        if same and not self.text:
+            return self.request
+        if self._remake is not None:
+            self.request = await self._remake(facts, model, self.text)
+            self.made_for = facts
+            return self.request
+        if not same:
+            raise NotLoaded(
+                "The model this was meant for is no longer loaded.",
+                hint="Ask again: the model that is loaded now will answer.",
+            )
+        sampling = self.request.sampling
+        if sampling.max_tokens > 0:
+            left = max(1, sampling.max_tokens - self.tokens)
+            sampling = sampling.model_copy(update={"max_tokens": left})
+        return replace(self.request, prompt=self.request.prompt + self.text, sampling=sampling)
 
     def _end(self, state: JobState) -> None:
         self.total_seconds = self._elapsed()

@@ -1,7 +1,8 @@
-"""The Model Pool: owns the living workers; loads, swaps with rollback, unloads, and takes jobs.
+"""The Model Pool: owns the living workers; loads, swaps with rollback, restarts, unloads, and takes jobs.
 
-Decisions come from `webui.planning`; this module carries them out. One model answers at a time; during a swap the old
-one goes on answering until the new one is there, when both fit in memory.
+Decisions come from `webui.planning`; this room carries them out. One model answers at a time; during a swap the old one
+goes on answering until the new one has, when both fit in memory. What went wrong is kept in the history, and what was
+learnt from it in the experience.
 """
 
 from __future__ import annotations
@@ -10,58 +11,68 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import psutil
 
-from webui.errors import AppError, Busy, Cancelled, CorruptFile, ModelNotFound, NotFound, NotLoaded
+from webui.errors import AppError, Busy, NotFound, NotLoaded
 from webui.loaders.contract import GenerationRequest, LoaderSpec
-from webui.loaders.parameters import Parameters, keep_known
-from webui.loaders.supervisor import WorkerLimits
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
-from webui.planning.memory import fits_beside, rough_need
-from webui.planning.selection import Candidate, rank, refusal
-from webui.pool.jobs import Job
+from webui.planning.selection import Candidate
+from webui.pool.choosing import Chooser
+from webui.pool.experience import Experience
+from webui.pool.history import History, Rate
+from webui.pool.jobs import Job, Remake
 from webui.pool.residency import Residency
+from webui.pool.residents import Residents
 from webui.pool.signal import Signal
-from webui.pool.status import Failure, LoadRequest, PoolState, PoolStatus, WorkerFacts
+from webui.pool.status import Failure, LoadRequest, LoadStory, PoolState, PoolStatus, WorkerFacts
 from webui.settings import Settings
 
 log = logging.getLogger(__name__)
 
 KEPT_JOBS = 200
-KEPT_FAILURES = 100
 MEMORY_SAMPLE_SECONDS = 2.0
 
 
+def _machine_memory() -> int | None:
+    return int(psutil.virtual_memory().available)
+
+
 class Pool:
-    """See the module. All methods belong to one event loop; `settings` is asked anew at each use."""
+    """See the module. All methods belong to one event loop; `settings` is asked anew at each use.
+
+    `available_memory` and `device_memory` say how many bytes are free on the host and on the GPUs (`None`: unknown).
+    """
 
     def __init__(
         self,
         settings: Callable[[], Settings],
         loaders: Mapping[str, LoaderSpec],
-        available_memory: Callable[[], int | None] = lambda: int(psutil.virtual_memory().available),
+        available_memory: Callable[[], int | None] = _machine_memory,
+        *,
+        device_memory: Callable[[], int | None] = lambda: None,
+        history: History | None = None,
+        experience: Experience | None = None,
     ) -> None:
-        self._settings = settings
-        self._loaders = loaders
-        self._available_memory = available_memory
+        self._history = history if history is not None else History(None)
+        experience = experience if experience is not None else Experience(None, lambda: "")
+        self._chooser = Chooser(settings, loaders, experience)
         self._signal = Signal()
-        self._current: Residency | None = None
-        self._incoming: Residency | None = None
+        self._residents = Residents(
+            settings,
+            self._chooser,
+            available_memory=available_memory,
+            device_memory=device_memory,
+            history=self._history,
+            experience=experience,
+            on_change=self._signal.fire,
+        )
         self._loading: asyncio.Task[None] | None = None
-        self._retiring: dict[asyncio.Task[None], Residency] = {}
-        self._candidates: tuple[Candidate, ...] = ()
-        self._notes: tuple[str, ...] = ()
         self._loading_since: float | None = None
-        self._step = ""
-        self._share: float | None = None
-        self._failure: AppError | None = None
-        self._failures: deque[Failure] = deque(maxlen=KEPT_FAILURES)
         self._jobs: dict[str, Job] = {}
         self._latest: Job | None = None
         self._memory: tuple[float, int | None] = (float("-inf"), None)
@@ -71,23 +82,27 @@ class Pool:
     @property
     def status(self) -> PoolStatus:
         """A snapshot; cheap enough to be taken many times a second."""
-        current = self._current
-        shown = current or self._incoming
+        residents, current = self._residents, self._residents.current
+        shown = current or residents.incoming
         spec, latest = (current.spec if current else None), self._latest
         return PoolStatus(
             state=self._state(),
             facts=shown.facts if shown else None,
-            incoming=self._incoming.facts if self._incoming else None,
+            incoming=residents.incoming.facts if residents.incoming else None,
             loader=spec.name if spec else None,
             model=current.loaded if current else None,
             parameters=current.parameters.model_dump(mode="json") if current and current.parameters else {},
-            step=self._step,
-            share=self._share,
+            step=residents.step,
+            share=residents.share,
             started_at=self._loading_since or (current.started_at if current else None),
             load_seconds=current.load_seconds if current else None,
-            failure=(current.failed if current else None) or self._failure,
-            notes=self._shown_notes(current),
-            candidates=self._candidates,
+            failure=(current.failed if current else None) or residents.failure,
+            notes=_notes(current),
+            ladder=residents.rungs,
+            degraded=current.degraded if current else None,
+            asked=residents.asked,
+            finishing=residents.finishing,
+            candidates=residents.candidates,
             running=len(current.scheduler.running) if current else 0,
             queued=len(current.scheduler.waiting) if current else 0,
             pid=current.worker.pid if current and current.worker else None,
@@ -104,14 +119,23 @@ class Pool:
             yield self.status
             await woken.wait()
 
-    def failures(self) -> list[Failure]:
-        """What went wrong since the start, newest first."""
-        return list(reversed(self._failures))
+    def failures(self, limit: int = 100) -> list[Failure]:
+        """What went wrong, newest first, also before the last start."""
+        return self._history.failures(limit)
+
+    def loads(self, limit: int = 50) -> list[LoadStory]:
+        """The loads and restarts with their steps, newest first."""
+        return self._history.loads(limit)
+
+    def rates(self) -> list[Rate]:
+        """How often each loader fails, and with what."""
+        return self._history.rates()
 
     def workers(self) -> list[WorkerFacts]:
         """The living worker processes."""
-        states = [(self._current, "serving"), (self._incoming, "loading")]
-        states += [(residency, "finishing its jobs") for residency in self._retiring.values()]
+        residents = self._residents
+        states = [(residents.current, "serving"), (residents.incoming, "loading")]
+        states += [(residency, "finishing its jobs") for residency in residents.retiring.values()]
         seen: dict[int, WorkerFacts] = {}
         for residency, state in states:
             if residency is None or residency.worker is None or residency.worker.pid is None:
@@ -128,25 +152,14 @@ class Pool:
 
     def peak_memory_bytes(self) -> int | None:
         """Largest memory the serving worker has held so far."""
-        return self._current.worker.peak_memory_bytes() if self._current and self._current.worker else None
+        current = self._residents.current
+        return current.worker.peak_memory_bytes() if current and current.worker else None
 
     def rank(
         self, facts: ModelFacts, loader: str = "auto", parameters: Mapping[str, Any] = MappingProxyType({})
     ) -> tuple[Candidate, ...]:
-        """The loaders for `facts`, best first, each with its reason. `loader` other than "auto" is forced.
-
-        `parameters` are those asked for, over the configured ones; a loader may need one to be usable at all.
-        """
-        backends = self._settings().backends
-        forced = None if loader in ("", "auto") else loader
-        return rank(
-            facts,
-            self._loaders,
-            order=backends.order,
-            enabled=backends.enabled,
-            forced=forced,
-            availability=lambda spec, of: spec.availability(of, {**backends.parameters(spec.name), **parameters}),
-        )
+        """The loaders for `facts`, best first, each with its reason; see `Chooser.rank`."""
+        return self._chooser.rank(facts, loader, parameters)
 
     # --- loading ------------------------------------------------------------------------------------------------
 
@@ -158,7 +171,7 @@ class Pool:
         """
         if self._loading is not None:
             raise Busy("Another model is being loaded.", hint="Wait for it, or cancel it first.")
-        task = asyncio.create_task(self._load(request))
+        task = asyncio.create_task(self._residents.load(request))
         self._loading, self._loading_since = task, time.time()
         task.add_done_callback(self._load_ended)
         await asyncio.shield(task)
@@ -173,30 +186,42 @@ class Pool:
     async def unload(self) -> None:
         """Let the model go: its jobs are cancelled, its process ends, its memory is the system's again."""
         await self.cancel_load()
-        current, self._current = self._current, None
-        self._failure, self._notes, self._latest = None, (), None
-        if current is not None:
-            await current.close(finish_jobs=False)
-            log.info("Unloaded %s", model_id(current.facts))
-        self._changed()
+        self._latest = None
+        await self._residents.unload()
 
     async def close(self) -> None:
         """End every worker. Nothing is left behind."""
-        await self.unload()
-        for residency in list(self._retiring.values()):
-            await residency.scheduler.cancel_all()
-        if self._retiring:
-            await asyncio.wait(list(self._retiring))
+        await self.cancel_load()
+        await self._residents.close()
+
+    def _load_ended(self, task: asyncio.Task[None]) -> None:
+        self._loading = self._loading_since = None
+        # The caller may be gone (a closed page): looked at here, so that no failure goes unseen.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, AppError):
+            log.error("Loading broke", exc_info=error)
+        self._signal.fire()
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
-    def submit(self, request: GenerationRequest, *, owner: str) -> Job:
-        """Queue a generation. While a first model is loading it waits for it. Raises `NotLoaded` or `Busy`."""
-        target = self._current or self._incoming
+    def submit(
+        self,
+        request: GenerationRequest,
+        *,
+        owner: str,
+        made_for: ModelFacts | None = None,
+        remake: Remake | None = None,
+    ) -> Job:
+        """Queue a generation. While a first model is loading it waits for it. Raises `NotLoaded` or `Busy`.
+
+        `made_for` is the model whose template made the prompt; should another one have to answer, or go on with a
+        reply that was begun, `remake` makes the request for it.
+        """
+        target = self._residents.target
         if target is None or target.failed is not None:
-            cause = target.failed.message if target is not None and target.failed is not None else ""
-            raise NotLoaded("No model is loaded.", cause=cause)
-        job = Job(request, owner)
+            lost = target.failed if target is not None else self._residents.failure
+            raise NotLoaded("No model is loaded.", cause=lost.message if lost is not None else "")
+        job = Job(request, owner, made_for=made_for, remake=remake)
         target.scheduler.submit(job)
         self._jobs[job.id] = self._latest = job
         for old in [key for key, kept in self._jobs.items() if kept.ended][: max(0, len(self._jobs) - KEPT_JOBS)]:
@@ -214,168 +239,39 @@ class Pool:
 
     async def tokenize(self, text: str, *, add_bos: bool = True) -> list[int]:
         """Token ids of `text` by the loaded model; waits while a first model is loading. Raises `NotLoaded`."""
-        target = self._current or self._incoming
+        target = self._residents.target
         if target is None:
             raise NotLoaded("No model is loaded.")
         return await target.tokenize(text, add_bos=add_bos)
-
-    # --- how a load goes ----------------------------------------------------------------------------------------
-
-    async def _load(self, request: LoadRequest) -> None:
-        self._failure, self._notes, self._candidates = None, (), ()
-        self._step, self._share = "choosing a loader", None
-        previous = self._current
-        try:
-            candidates = await asyncio.to_thread(self.rank, request.facts, request.loader, request.parameters)
-            self._candidates = candidates
-            suitable = [candidate for candidate in candidates if candidate.suitable]
-            if not suitable:
-                raise refusal(request.facts, candidates, request.loader)
-            incoming = self._new_residency(request.facts)
-            self._incoming = incoming
-            self._changed()
-            beside = previous is None or self._fits_beside(previous, request.facts, suitable[0])
-            if previous is not None and not beside:
-                self._progress("unloading the model before it", None)
-                self._current = None
-                await previous.close(finish_jobs=True)
-            try:
-                await self._try_each(incoming, suitable, request)
-            except BaseException as error:
-                await self._undo(incoming, previous if not beside else None, _as_app_error(error))
-                raise
-            self._current, self._incoming = incoming, None
-            if previous is not None and beside:
-                self._retire(previous)
-        except asyncio.CancelledError:
-            self._failure = None
-            raise Cancelled("Loading was cancelled.") from None
-        except AppError as error:
-            self._failure = error
-            raise
-        finally:
-            self._incoming, self._step, self._share = None, "", None
-            self._changed()
-
-    async def _try_each(self, incoming: Residency, suitable: list[Candidate], request: LoadRequest) -> None:
-        """Load with the first of `suitable` that can; note what was tried before it."""
-        forced = request.loader not in ("", "auto")
-        for position, candidate in enumerate(suitable):
-            spec = self._loaders[candidate.loader]
-            try:
-                parameters = self._parameters(spec, request.parameters, strict=forced)
-                await incoming.load(spec, parameters, self._progress)
-                log.info("%s loaded %s in %.1f s", spec.title, model_id(request.facts), incoming.load_seconds or 0.0)
-                return
-            except AppError as error:
-                log.warning("%s could not load %s: %s", spec.title, model_id(request.facts), error.message)
-                self._failures.append(Failure("load", spec.name, model_id(request.facts), error))
-                last = position == len(suitable) - 1
-                fault_of_file = isinstance(error, CorruptFile | ModelNotFound)
-                if forced or last or fault_of_file or not self._settings().backends.fallback_enabled:
-                    raise
-                self._notes += (f"{spec.title} could not load it: {error.message}",)
-
-    async def _undo(self, incoming: Residency, previous: Residency | None, error: AppError) -> None:
-        """After a failed load: those who waited for the new model are told, the old one is brought back."""
-        incoming.give_up(error)
-        if previous is None or previous.spec is None or previous.parameters is None:
-            return
-        self._progress("bringing back the model before it", None)
-        restored = self._new_residency(previous.facts)
-        try:
-            await restored.load(previous.spec, previous.parameters, self._progress)
-        except AppError as second:
-            self._failures.append(Failure("restore", previous.spec.name, model_id(previous.facts), second))
-            restored.give_up(second)
-            return
-        self._current = restored
-
-    def _parameters(self, spec: LoaderSpec, asked: Mapping[str, Any], *, strict: bool) -> Parameters:
-        """Configured values under those asked for. Not `strict`: values meant for another loader are left out."""
-        backends = self._settings().backends
-        values = {**backends.parameters(spec.name), **(asked if strict else keep_known(spec.parameters, asked))}
-        if not backends.gpu_enabled and "gpu_layers" in spec.parameters.model_fields:
-            values["gpu_layers"] = 0
-        return spec.parameters.parse(values, where=f"the parameters of {spec.title}")
-
-    def _fits_beside(self, previous: Residency, facts: ModelFacts, candidate: Candidate) -> bool:
-        """Both models at once: only where the host has room, and never where they would share a GPU."""
-        if previous.loaded is None or previous.loaded.device_kind != "cpu":
-            return False
-        return fits_beside(rough_need(facts, converts=candidate.converts), self._available_memory())
-
-    def _new_residency(self, facts: ModelFacts) -> Residency:
-        limits = self._settings().limits
-
-        def on_failure(phase: str, loader: str, error: AppError) -> None:
-            self._failures.append(Failure(phase, loader, model_id(facts), error))
-
-        return Residency(
-            facts,
-            queue_length=limits.queue_length,
-            limits=WorkerLimits(limits.start_timeout_seconds, limits.load_timeout_seconds),
-            silence_seconds=limits.silence_timeout_seconds,
-            on_change=self._changed,
-            on_failure=on_failure,
-        )
-
-    def _retire(self, residency: Residency) -> None:
-        task = asyncio.create_task(residency.close(finish_jobs=True))
-        self._retiring[task] = residency
-        task.add_done_callback(self._retired)
-
-    def _retired(self, task: asyncio.Task[None]) -> None:
-        del self._retiring[task]
-        self._changed()
-
-    def _load_ended(self, task: asyncio.Task[None]) -> None:
-        self._loading = self._loading_since = None
-        # The caller may be gone (a closed page): looked at here, so that no failure goes unseen.
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, AppError):
-            log.error("Loading broke", exc_info=error)
-        self._changed()
 
     # --- small parts --------------------------------------------------------------------------------------------
 
     def _state(self) -> PoolState:
         if self._loading is not None and not self._loading.done():
             return PoolState.LOADING
-        if self._current is None:
-            return PoolState.FAILED if self._failure is not None else PoolState.EMPTY
-        if self._current.failed is not None:
+        current = self._residents.current
+        if current is None:
+            return PoolState.FAILED if self._residents.failure is not None else PoolState.EMPTY
+        if current.failed is not None:
             return PoolState.FAILED
-        return PoolState.READY if self._current.ready else PoolState.LOADING
-
-    def _shown_notes(self, current: Residency | None) -> tuple[str, ...]:
-        loaded = current.loaded.notes if current and current.loaded else ()
-        restarted = (current.restart_note,) if current and current.restart_note else ()
-        return (*self._notes, *restarted, *loaded)
+        return PoolState.READY if current.ready else PoolState.LOADING
 
     def _worker_memory(self) -> int | None:
         """Sampled at most every two seconds: walking the process table takes milliseconds."""
-        if self._current is None or self._current.worker is None:
+        current = self._residents.current
+        if current is None or current.worker is None:
             return None
         now = time.monotonic()
         if now - self._memory[0] > MEMORY_SAMPLE_SECONDS:
-            self._memory = (now, self._current.worker.memory_bytes())
+            self._memory = (now, current.worker.memory_bytes())
         return self._memory[1]
 
-    def _progress(self, step: str, share: float | None) -> None:
-        self._step, self._share = step, share
-        self._changed()
 
-    def _changed(self) -> None:
-        self._signal.fire()
-
-
-def _as_app_error(error: BaseException) -> AppError:
-    if isinstance(error, AppError):
-        return error
-    if isinstance(error, asyncio.CancelledError):
-        return Cancelled("Loading was cancelled.")
-    return AppError("Loading broke.", cause=repr(error))
+def _notes(current: Residency | None) -> tuple[str, ...]:
+    """What is to be said of the model that answers: that it was started again, and the engine's own remarks."""
+    loaded = current.loaded.notes if current and current.loaded else ()
+    restarted = (current.restart_note,) if current and current.restart_note else ()
+    return (*restarted, *loaded)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""One model in memory: its worker process, its queue, and its restarts after a death."""
+"""One model in memory: its worker process, its queue, and what happens when the worker dies or falls silent."""
 
 from __future__ import annotations
 
@@ -7,76 +7,110 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 
-from webui.errors import AppError, Cancelled, EngineCrashed, EngineHung, NotLoaded
-from webui.loaders.contract import Chunk, LoadedModel, LoaderSpec
+from webui.errors import AppError, Cancelled, EngineHung, NotLoaded
+from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoadedModel, LoaderSpec
 from webui.loaders.parameters import Parameters
+from webui.loaders.sampling import SamplingParameters
 from webui.loaders.supervisor import WorkerLimits, WorkerProcess
 from webui.models.facts import ModelFacts
+from webui.planning.recovery import Attempt, Degraded, Situation
 from webui.pool.jobs import Job
+from webui.pool.patience import Patience
 from webui.pool.scheduler import Scheduler
 from webui.pool.signal import Signal
 
 log = logging.getLogger(__name__)
 
-RESTARTS = 3
 RESTART_WINDOW_SECONDS = 300.0
-"""More than this many restarts in this time is a crash loop: the model is given up instead."""
+"""Deaths further apart than this have nothing to do with each other."""
+CANARY = GenerationRequest("Hello", SamplingParameters(max_tokens=1, temperature=0.0))
+"""One token, asked for before a model counts as loaded: some engines load well and crash at the first prompt."""
 
 Progress = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a residency tells the pool and asks of it.
+
+    `on_failure` is called with (phase, loader, error) for each failure of a running worker, `on_reply` with the
+    loader's name for each job that starts, `on_change` when anything a status shows has changed. `restart` brings a
+    model whose worker died back to life: it is given the death and how many there were within the window, and raises
+    the error to give up with.
+    """
+
+    on_change: Callable[[], None]
+    on_failure: Callable[[str, str, AppError], None]
+    on_reply: Callable[[str], None]
+    restart: Callable[[Residency, AppError, int], Awaitable[None]]
+    on_lost: Callable[[Residency], None]
 
 
 class Residency:
     """A model that is loading, loaded, or restarting. Jobs may be submitted from the first moment on.
 
-    `on_change` is called when anything a status shows has changed, `on_failure` with (phase, loader, error) for each
-    failure of a running worker. `failed` holds the error once the model is lost for good.
+    `failed` holds the error once the model is lost for good. `attempt` is how it was loaded, `situation` all that was
+    tried until then, `phase` how far a load has come ("start", "load", "canary").
     """
 
     def __init__(
         self,
         facts: ModelFacts,
+        surroundings: Surroundings,
         *,
         queue_length: int,
         limits: WorkerLimits,
         silence_seconds: float,
-        on_change: Callable[[], None],
-        on_failure: Callable[[str, str, AppError], None],
     ) -> None:
         self.facts = facts
-        self.scheduler = Scheduler(queue_length, on_change)
+        self.scheduler = Scheduler(queue_length, surroundings.on_change)
         self.spec: LoaderSpec | None = None
         self.parameters: Parameters | None = None
         self.loaded: LoadedModel | None = None
         self.worker: WorkerProcess | None = None
         self.failed: AppError | None = None
+        self.attempt: Attempt | None = None
+        self.situation: Situation | None = None
+        self.degraded: Degraded | None = None
+        self.phase = "start"
+        self.retiring = False
         self.started_at: float | None = None
         self.load_seconds: float | None = None
         self.restart_note = ""
+        self._surroundings = surroundings
         self._limits = limits
         self._silence_seconds = silence_seconds
-        self._on_change = on_change
-        self._on_failure = on_failure
+        self._patience = Patience(silence_seconds)
         self._signal = Signal()
         self._closing = False
-        self._deaths: deque[float] = deque(maxlen=RESTARTS)
+        self._hung: AppError | None = None
+        self._deaths: deque[float] = deque()
         self._watcher: asyncio.Task[None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
         return self.loaded is not None and self.failed is None
 
     async def load(self, spec: LoaderSpec, parameters: Parameters, progress: Progress) -> LoadedModel:
-        """Start a worker, load the model in it, and let jobs run. On failure nothing is left of the attempt."""
+        """Start a worker, load the model, see it answer one token, and let jobs run.
+
+        On failure nothing is left of the attempt; `phase` says how far it came.
+        """
         began = time.monotonic()
         worker = WorkerProcess(spec, limits=self._limits)
+        self.phase = "start"
         try:
             progress(f"starting {spec.title}", None)
             await worker.start()
-            self.worker = worker
+            self.worker, self.phase = worker, "load"
             loaded = await worker.load(self.facts, parameters, progress)
+            self.phase = "canary"
+            progress("asking for a first token", None)
+            await self._canary(worker)
         except BaseException:
             self.worker = None
             await asyncio.shield(worker.stop())
@@ -84,8 +118,9 @@ class Residency:
         self.spec, self.parameters, self.loaded = spec, parameters, loaded
         self.load_seconds = time.monotonic() - began
         self.started_at = time.time()
-        self.scheduler.open(loaded.slots, self._run)
+        self._hung, self._patience = None, Patience(self._silence_seconds)
         self._watcher = asyncio.create_task(self._watch(worker))
+        self.scheduler.open(loaded.slots, self._run)
         self._changed()
         return loaded
 
@@ -95,9 +130,19 @@ class Residency:
             if self.failed is not None:
                 raise self.failed
             await self._signal.next().wait()
-        if self.worker is None:
+        worker = self.worker
+        if worker is None:
             raise NotLoaded("The model is restarting.")
-        return await self.worker.tokenize(text, add_bos=add_bos)
+        try:
+            async with asyncio.timeout(self._patience.for_first_token(text, 1)):
+                return await worker.tokenize(text, add_bos=add_bos)
+        except TimeoutError:
+            raise await self._end_hung(worker, self._patience.for_first_token(text, 1)) from None
+
+    def resume(self) -> None:
+        """Let jobs run again after its queue was given away."""
+        if self.ready and self.loaded is not None:
+            self.scheduler.open(self.loaded.slots, self._run)
 
     def give_up(self, error: AppError) -> None:
         """The model is not coming (back): everybody who waits for it gets `error`."""
@@ -113,6 +158,9 @@ class Residency:
         else:
             await self.scheduler.cancel_all()
         self._closing = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.wait([self._restarting])
         if self.worker is not None:
             await self.worker.stop()
         if self._watcher is not None:
@@ -121,76 +169,107 @@ class Residency:
 
     # --- running jobs -------------------------------------------------------------------------------------------
 
-    async def _run(self, job: Job) -> None:
-        worker = self.worker
-        if worker is None or self.spec is None:
-            raise AssertionError("a scheduler is open only while there is a worker")
-        generation = worker.generate(job.request)
-        job.start(generation.cancel)
+    async def _canary(self, worker: WorkerProcess) -> None:
+        limit = self._silence_seconds
         try:
-            async with contextlib.aclosing(generation.events()) as events:
-                while not job.ended:
-                    async with asyncio.timeout(self._silence_seconds):
-                        event = await anext(events)
-                    if isinstance(event, Chunk):
-                        job.take(event)
-                    else:
-                        job.finish(event)
+            async with asyncio.timeout(limit), contextlib.aclosing(worker.generate(CANARY).events()) as events:
+                async for _event in events:
+                    pass
         except TimeoutError:
-            self.scheduler.pause()  # the next job is for the worker that follows
-            worker.kill()
-            job.fail(
-                EngineHung(
-                    f"{self.spec.title} said nothing for {self._silence_seconds:.0f} s; its worker was ended.",
-                    evidence=worker.output,
-                )
-            )
+            error = EngineHung(f"{worker.spec.title} loaded the model and then said nothing for {limit:.0f} s.")
+            error.evidence = tuple(worker.output)
+            raise error from None
+
+    async def _run(self, job: Job) -> None:
+        worker, model, spec = self.worker, self.loaded, self.spec
+        if worker is None or model is None or spec is None:
+            raise AssertionError("a scheduler is open only while there is a worker")
+        self._surroundings.on_reply(spec.name)
+        try:
+            request = await job.request_for(self.facts, model)
+            generation = worker.generate(request)
+            job.start(generation.cancel)
+            async with contextlib.aclosing(generation.events()) as events:
+                await self._follow(job, request, events, worker)
         except AppError as error:
-            job.fail(error)
-            if not worker.exited.is_set():  # a death is recorded once, by the watcher
-                self._on_failure("reply", self.spec.name, error)
+            lost = worker.exited.is_set() or worker is not self.worker
+            if lost and error.facts.get("before_start") and not job.sent_again:
+                self.scheduler.pause()  # nobody knew yet that it was dead: the worker that follows answers
+                job.sent_again = True
+                self.scheduler.adopt([job])
+                return
+            job.fail((self._hung or error) if lost else error)
+            if not lost:  # a death is recorded once, by the watcher
+                self._surroundings.on_failure("reply", spec.name, error)
+
+    async def _follow(
+        self,
+        job: Job,
+        request: GenerationRequest,
+        events: AsyncGenerator[Chunk | Finished, None],
+        worker: WorkerProcess,
+    ) -> None:
+        """Hand the engine's events to the job until it ends, or leaves for another model."""
+        limit = self._patience.for_first_token(request.prompt, len(self.scheduler.running))
+        while not job.ended:
+            try:
+                async with asyncio.timeout(limit):
+                    event = await anext(events)
+            except TimeoutError:
+                raise await self._end_hung(worker, limit) from None
+            if isinstance(event, Chunk):
+                job.take(event)
+                limit = self._patience.for_next_token(len(self.scheduler.running))
+            elif event.reason == "cancelled" and job.leaving and not job.cancel_asked:
+                return
+            else:
+                self._patience.learn(event)
+                job.finish(event)
+
+    async def _end_hung(self, worker: WorkerProcess, limit: float) -> AppError:
+        """Record what the silent worker is doing, end it, and return the error for those who waited for it."""
+        if self._hung is None:
+            self.scheduler.pause()  # the next job is for the worker that follows
+            self._hung = EngineHung(
+                f"{worker.spec.title} said nothing for {limit:.0f} s; its worker was ended.",
+                cause="its process lived on and produced no token",
+            )
+            self._hung.evidence = tuple(worker.output)
+            worker.kill()
+        return self._hung
 
     # --- the worker's death -------------------------------------------------------------------------------------
 
     async def _watch(self, worker: WorkerProcess) -> None:
-        """Wait for the worker's end; if nobody asked for it, load the model again, a bounded number of times."""
+        """Wait for the worker's end; if nobody asked for it, have the model loaded again."""
         await worker.exited.wait()
-        if self._closing or worker.spec is not self.spec or self.parameters is None:
+        if self._closing or worker is not self.worker:
             return
         phase = "reply" if self.scheduler.running else "idle"
         self.scheduler.pause()
         self.worker, self.loaded = None, None
-        death = worker.death()
+        death = self._hung or worker.death()
         log.error("%s", death.message)
-        self._on_failure(phase, worker.spec.name, death)
-        now = time.monotonic()
-        if len(self._deaths) == RESTARTS and now - self._deaths[0] < RESTART_WINDOW_SECONDS:
-            death.hint = f"It ended {RESTARTS + 1} times within minutes and is not started again. {death.hint}"
-            self.give_up(death)
+        self._surroundings.on_failure(phase, worker.spec.name, death)
+        if self.retiring:
+            self._surroundings.on_lost(self)
             return
+        now = time.monotonic()
         self._deaths.append(now)
-        self.restart_note = f"Restarted after a failure: {death.message}"
+        while now - self._deaths[0] > RESTART_WINDOW_SECONDS:
+            self._deaths.popleft()
+        self.restart_note = f"Started again after a failure: {death.message}"
         self._changed()
-        parameters = safer(worker.spec, self.parameters, death)
-        self._watcher = asyncio.create_task(self._restart(worker.spec, parameters))
+        self._restarting = asyncio.create_task(self._restart(death))
 
-    async def _restart(self, spec: LoaderSpec, parameters: Parameters) -> None:
+    async def _restart(self, death: AppError) -> None:
         try:
-            await self.load(spec, parameters, lambda step, share: None)
+            await self._surroundings.restart(self, death, len(self._deaths))
         except Cancelled:
-            raise
+            return  # whoever cancelled it closes this residency
         except AppError as error:
-            self._on_failure("restart", spec.name, error)
             self.give_up(error)
 
     def _changed(self) -> None:
         self._signal.fire()
-        self._on_change()
-
-
-def safer(spec: LoaderSpec, parameters: Parameters, death: AppError) -> Parameters:
-    """The parameters to restart with: after a native crash with the loader's known-safe ones, else the same."""
-    crashed_by: Any = death.facts.get("signal") if isinstance(death, EngineCrashed) else None
-    if crashed_by in (None, "SIGKILL", "SIGTERM", "SIGINT"):
-        return parameters
-    return parameters.model_copy(update=spec.safe_parameters)
+        self._surroundings.on_change()

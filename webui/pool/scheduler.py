@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from webui.errors import AppError, Busy, Cancelled
 from webui.pool.jobs import Job
@@ -54,6 +54,34 @@ class Scheduler:
         self._waiting.append(job)
         self._pump()
 
+    async def release(self) -> list[Job]:
+        """Give every job away, in order: those that run are stopped where they stand and have not ended."""
+        self.pause()
+        waiting = self.take_waiting()
+        running = dict(self._running)
+        for job in running:
+            job.leave()
+        if running:
+            await asyncio.wait(running.values())
+        self._on_change()
+        return [job for job in [*running, *waiting] if not job.ended]
+
+    def take_waiting(self) -> list[Job]:
+        """Take out, in order, the jobs that have not begun."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def adopt(self, jobs: Sequence[Job]) -> None:
+        """Take jobs over from another queue, before those that wait here; none is refused."""
+        for job in reversed(jobs):
+            job.wait_again()
+            job.wait_for_start(functools.partial(self._withdraw, job))
+            self._waiting.appendleft(job)
+            if job.cancel_asked:
+                self._withdraw(job)
+        self._pump()
+
     def fail_waiting(self, error: AppError) -> None:
         """End every job that has not started with `error`."""
         while self._waiting:
@@ -92,7 +120,7 @@ class Scheduler:
 
     def _ended(self, job: Job, task: asyncio.Future[None]) -> None:
         del self._running[job]
-        if not job.ended:
+        if not job.ended and not job.leaving:
             # The runner itself broke or was cancelled: the job must end all the same, and say why.
             cause = None if task.cancelled() else task.exception()
             job.fail(AppError("The job was lost.", cause=str(cause or "its task was cancelled")))

@@ -22,6 +22,8 @@ class PoolState(StrEnum):
 
 
 RunningJobs = Literal["finish", "hand over"]
+Outcome = Literal["loaded", "failed", "cancelled"]
+Cause = Literal["load", "restart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,11 @@ class LoadStory:
     model: str
     path: str
     asked_loader: str
-    cause: Literal["load", "restart"]
+    cause: Cause
     at: float
     seconds: float
     rungs: tuple[Rung, ...]
-    outcome: Literal["loaded", "failed", "cancelled"]
+    outcome: Outcome
     loader: str = ""
     error: AppError | None = None
     degraded: Degraded | None = None

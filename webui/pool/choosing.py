@@ -1,0 +1,119 @@
+"""From a request to load to everything the recovery ladder decides from: loaders, their parameters, what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from webui.errors import AppError, MissingPackage
+from webui.loaders.contract import LoaderSpec
+from webui.loaders.parameters import Parameters, keep_known
+from webui.models.facts import ModelFacts
+from webui.planning.recovery import Situation
+from webui.planning.selection import Candidate, rank, refusal
+from webui.pool.experience import Experience
+from webui.pool.status import LoadRequest
+from webui.settings import Settings
+
+AUTO = ("", "auto")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What can be tried for a request.
+
+    `candidates` are all loaders, judged; `situation` holds the suitable ones with their parameters, `versions` those
+    of their engines. `passed_over` are loaders that would have come first and cannot be tried, each with the reason:
+    not installed, or configured with parameters that are not valid.
+    """
+
+    candidates: tuple[Candidate, ...]
+    situation: Situation
+    versions: Mapping[str, str | None]
+    passed_over: tuple[tuple[str, AppError], ...] = ()
+
+
+class Chooser:
+    """See the module. `settings` is asked anew at each use."""
+
+    def __init__(
+        self, settings: Callable[[], Settings], loaders: Mapping[str, LoaderSpec], experience: Experience
+    ) -> None:
+        self._settings = settings
+        self._loaders = loaders
+        self._experience = experience
+
+    def rank(
+        self, facts: ModelFacts, loader: str = "auto", parameters: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[Candidate, ...]:
+        """The loaders for `facts`, best first, each with its reason. `loader` other than "auto" is forced.
+
+        `parameters` are those asked for, over the configured ones; a loader may need one to be usable at all.
+        """
+        backends = self._settings().backends
+        return rank(
+            facts,
+            self._loaders,
+            order=backends.order,
+            enabled=backends.enabled,
+            forced=None if loader in AUTO else loader,
+            availability=lambda spec, of: spec.availability(of, {**backends.parameters(spec.name), **parameters}),
+        )
+
+    def choose(self, request: LoadRequest) -> Choice:
+        """Judge the loaders and gather what is known; looks at the disk, so call it in a thread.
+
+        Raises the refusal when no loader is suitable, and `InvalidSetting` when the only one's parameters are wrong.
+        """
+        facts, forced = request.facts, request.loader not in AUTO
+        candidates = self.rank(facts, request.loader, request.parameters)
+        suitable = [candidate for candidate in candidates if candidate.suitable]
+        if not suitable:
+            raise refusal(facts, candidates, request.loader)
+        asked: dict[str, Mapping[str, Any]] = {}
+        refused: list[tuple[str, AppError]] = []
+        for candidate in suitable:
+            try:
+                parameters = self._parameters(self._loaders[candidate.loader], request.parameters, strict=forced)
+                asked[candidate.loader] = parameters.model_dump(mode="json")
+            except AppError as error:
+                refused.append((candidate.loader, error))
+        if not asked:
+            raise refused[0][1]
+        versions = {name: self._version(name, facts, request.parameters) for name in asked}
+        if request.afresh:
+            self._experience.forget(facts)
+        situation = Situation(
+            facts,
+            self._loaders,
+            [candidate for candidate in suitable if candidate.loader in asked],
+            asked,
+            known=self._experience.recall(facts, versions),
+            forced=forced,
+            fallback=self._settings().backends.fallback_enabled,
+        )
+        missing = [] if forced else self._missing(candidates, first=situation.candidates[0].loader)
+        return Choice(candidates, situation, versions, (*missing, *refused))
+
+    def _missing(self, candidates: Sequence[Candidate], first: str) -> list[tuple[str, AppError]]:
+        """The loaders of higher priority than `first` that open the file as it is, and are not installed."""
+        order = [*self._settings().backends.order, *self._loaders]
+        return [
+            (one.loader, MissingPackage(f"{one.loader} is not ready here: {one.reason.rstrip('.')}."))
+            for one in candidates
+            if one.opens and not one.installed and not one.converts and order.index(one.loader) < order.index(first)
+        ]
+
+    def _version(self, name: str, facts: ModelFacts, parameters: Mapping[str, Any]) -> str | None:
+        configured = self._settings().backends.parameters(name)
+        return self._loaders[name].availability(facts, {**configured, **parameters}).version
+
+    def _parameters(self, spec: LoaderSpec, asked: Mapping[str, Any], *, strict: bool) -> Parameters:
+        """Configured values under those asked for. Not `strict`: values meant for another loader are left out."""
+        backends = self._settings().backends
+        values = {**backends.parameters(spec.name), **(asked if strict else keep_known(spec.parameters, asked))}
+        if not backends.gpu_enabled and "gpu_layers" in spec.parameters.model_fields:
+            values["gpu_layers"] = 0
+        return spec.parameters.parse(values, where=f"the parameters of {spec.title}")

@@ -1,0 +1,155 @@
+"""Climbing the recovery ladder: one attempt after the other, until the model stands or nothing is left to try."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from webui.errors import AppError, Cancelled, HardwareError, ModelError, ModelNotFound, NotLoaded
+from webui.models.inspect import model_id
+from webui.planning.recovery import Attempt, GiveUp, Known, Situation, StepKind, Tried, degradation, next_attempt
+from webui.pool.experience import Experience
+from webui.pool.residency import Progress, Residency
+from webui.pool.status import Rung
+
+log = logging.getLogger(__name__)
+
+
+class Climb:
+    """One load or restart. `rungs` grows by one with each step; `on_step` is called at each change of it.
+
+    `memory` and `device_memory` are asked before each attempt (free bytes; `None`: unknown). `versions` are those of
+    the engines, by loader; without them nothing is learnt for later loads. `on_failure` gets (phase, loader, error) of
+    each attempt that failed.
+    """
+
+    def __init__(
+        self,
+        residency: Residency,
+        situation: Situation,
+        *,
+        memory: Callable[[], int | None],
+        device_memory: Callable[[], int | None],
+        experience: Experience,
+        versions: Mapping[str, str | None],
+        on_step: Callable[[], None],
+        on_failure: Callable[[str, str, AppError], None],
+        progress: Progress,
+    ) -> None:
+        self.residency = residency
+        self.situation = situation
+        self.rungs: list[Rung] = []
+        self._memory = memory
+        self._device_memory = device_memory
+        self._experience = experience
+        self._versions = versions
+        self._on_step = on_step
+        self._on_failure = on_failure
+        self._progress = progress
+        self._began = time.monotonic()
+
+    async def up(self, chosen: Attempt | GiveUp, *, phase: str = "") -> None:
+        """Begin with `chosen` and go on as the ladder says. Raises the error of giving up.
+
+        `phase` names the failures of a climb that is not a plain load ("restart", "restore").
+        """
+        while isinstance(chosen, Attempt):
+            error = await self._try(chosen, phase)
+            if error is None:
+                return
+            chosen = next_attempt(self.situation)
+        raise chosen.error
+
+    async def aside(self, attempt: Attempt, doing: Awaitable[None]) -> None:
+        """A step that loads nothing (the model before it finishes and goes), shown like the others."""
+        began = self._open(attempt)
+        try:
+            await doing
+        except BaseException:
+            self._close("failed", began, Cancelled("Loading was cancelled."))
+            raise
+        self._close("worked", began)
+
+    def skip(self, attempt: Attempt, error: AppError) -> None:
+        """A step that cannot even be tried, with the reason."""
+        self._open(attempt)
+        self._close("skipped", time.monotonic(), error)
+
+    async def _try(self, attempt: Attempt, phase: str) -> AppError | None:
+        """One attempt; returns its error, or `None` with the model loaded."""
+        spec = self.situation.specs[attempt.loader]
+        began = self._open(attempt)
+        self._look_around()
+        try:
+            parameters = spec.parameters.parse(attempt.parameters, where=f"the parameters of {spec.title}")
+            await self.residency.load(spec, parameters, self._progress)
+        except AppError as error:
+            self._close("failed", began, error)
+            await self._learn(attempt, error, time.monotonic() - began)
+            log.warning("%s could not load %s: %s", spec.title, model_id(self.situation.facts), error.message)
+            self._on_failure(phase or self.residency.phase, spec.name, error)
+            return error
+        except BaseException:
+            self._close("failed", began, Cancelled("Loading was cancelled."))
+            raise
+        self._close("worked", began)
+        await self._learn(attempt, None, time.monotonic() - began)
+        self._settle(attempt)
+        log.info("%s loaded %s in %.1f s", spec.title, model_id(self.situation.facts), time.monotonic() - began)
+        return None
+
+    def _settle(self, attempt: Attempt) -> None:
+        """The residency knows how it came to stand, for the next restart and for the page."""
+        situation, residency = self.situation, self.residency
+        first = situation.candidates[0].loader if situation.candidates else attempt.loader
+        asked = Attempt(StepKind.ASKED, first, situation.asked.get(first, attempt.parameters))
+        residency.attempt, residency.situation = attempt, situation
+        residency.degraded = degradation(asked, attempt, situation.tried)
+
+    async def _learn(self, attempt: Attempt, error: AppError | None, seconds: float) -> None:
+        """Note how it ended, for the next step of this climb and, where it will hold again, for later loads."""
+        situation = self.situation
+        self.situation = replace(
+            situation,
+            tried=(*situation.tried, Tried(attempt, error, seconds)),
+            elapsed_seconds=time.monotonic() - self._began,
+        )
+        nothing_new = error is None and len(self.situation.tried) == 1 and not situation.known
+        if not self._versions or nothing_new or (error is not None and not _will_hold(error)):
+            return
+        known = Known(
+            loader=attempt.loader,
+            asked=dict(situation.asked.get(attempt.loader, {})),
+            parameters=dict(attempt.parameters),
+            worked=error is None,
+            code=error.code if error is not None else "",
+            message=error.message if error is not None else "",
+            host_available=situation.host_available,
+            device_available=situation.device_available,
+            at=time.time(),
+        )
+        version = self._versions.get(attempt.loader)
+        await asyncio.to_thread(self._experience.remember, situation.facts, version, known)
+
+    def _look_around(self) -> None:
+        self.situation = replace(self.situation, host_available=self._memory(), device_available=self._device_memory())
+
+    def _open(self, attempt: Attempt) -> float:
+        self.rungs.append(Rung(attempt, "running", time.time()))
+        self._on_step()
+        return time.monotonic()
+
+    def _close(
+        self, state: Literal["worked", "failed", "skipped"], began: float, error: AppError | None = None
+    ) -> None:
+        self.rungs[-1] = replace(self.rungs[-1], state=state, seconds=time.monotonic() - began, error=error)
+        self._on_step()
+
+
+def _will_hold(error: AppError) -> bool:
+    """Whether the same attempt would fail the same way again: not so for what an installation or a person changes."""
+    return isinstance(error, HardwareError | ModelError) and not isinstance(error, ModelNotFound | NotLoaded)
