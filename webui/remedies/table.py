@@ -267,7 +267,7 @@ REMEDIES: Mapping[str, Remedy] = {
             "Press **Defaults** on the **Model** tab if parameters were changed, then **Load**.",
             _OTHER_LOADER,
         ),
-        "The engine's own lines below say more; another loader may open the file.",
+        "The engine's own lines say more; another loader may open the file.",
         (Action.OTHER_LOADER, Action.LOAD_AGAIN, Action.OTHER_MODEL),
     ),
     "context_too_long": Remedy(
