@@ -17,13 +17,15 @@ from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
 from webui.hardware import detect
-from webui.hardware.facts import HardwareFacts
+from webui.hardware.facts import HardwareFacts, fingerprint
 from webui.loaders import LOADERS
 from webui.loaders.contract import LoaderSpec
 from webui.models.catalogue import Catalogue
 from webui.models.facts import ModelFacts
 from webui.paths import Paths
 from webui.pool import LoadRequest, Pool, PoolStatus
+from webui.pool.experience import Experience
+from webui.pool.history import History
 from webui.settings import ModelSettings, Settings, SettingsStore
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class AppContext:
     chats: ChatService
     extensions: ExtensionHost
     log: LogBuffer
+    history: History
     first_words: FirstWords = field(default_factory=FirstWords)
     startup_problems: list[AppError] = field(default_factory=list)
     _hardware: HardwareFacts | None = None
@@ -70,7 +73,9 @@ class AppContext:
         def current_settings() -> Settings:
             return context.settings
 
-        pool = Pool(current_settings, all_loaders)
+        history = History(paths.history)
+        experience = Experience(paths.experience, lambda: fingerprint(context.detected()))
+        pool = Pool(current_settings, all_loaders, history=history, experience=experience)
         chats = ChatService(pool, store, presets, current_settings, extensions)
         context = cls(
             paths,
@@ -85,6 +90,7 @@ class AppContext:
             chats,
             extensions,
             buffer,
+            history,
         )
         return context
 
@@ -100,6 +106,7 @@ class AppContext:
             await asyncio.wait(self._tasks)
         await self.chats.close()
         await self.pool.close()
+        await asyncio.to_thread(self.history.close)
         self.store.close()
         stop_logging(self.log)
 
@@ -115,9 +122,16 @@ class AppContext:
 
     async def hardware(self, *, refresh: bool = False) -> HardwareFacts:
         """The machine's facts; looked up once, in a thread, and again when `refresh` asks for it."""
+        if not refresh:
+            return await asyncio.to_thread(self.detected)
+        facts = self._hardware = await asyncio.to_thread(detect, self.paths.models)
+        return facts
+
+    def detected(self) -> HardwareFacts:
+        """What `hardware` gives, for other threads than the event loop's: it may take some tenths of a second."""
         facts = self._hardware
-        if facts is None or refresh:
-            facts = self._hardware = await asyncio.to_thread(detect, self.paths.models)
+        if facts is None:
+            facts = self._hardware = detect(self.paths.models)
         return facts
 
     def save_settings(self, changes: Mapping[str, Any]) -> Settings:
