@@ -196,6 +196,8 @@ HOSTILE = {
     "change": "{% set _ = messages.append(1) %}",
     "parentheses": "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}",
     "size": "x" * (sandbox.MAX_SOURCE + 1),
+    "words": "{{ bos_token }}" * 50_000,
+    "nested loops": "{% for m in messages %}" * 200 + "{% endfor %}" * 200,
 }
 
 
@@ -207,6 +209,30 @@ def test_a_hostile_template_is_stopped(name: str, monkeypatch: pytest.MonkeyPatc
         render([USER], facts(HOSTILE[name]))
     # Not a measure of speed: without the bounds these run for minutes or take all memory.
     assert time.monotonic() - started < 30
+
+
+def test_the_bound_on_time_holds_for_all_attempts_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system message makes for several forms of the conversation; a template that loops gets its time once."""
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 1.0)
+    used = time.process_time()
+    with pytest.raises(TemplateFailed, match="more than 1 s"):
+        render([SYSTEM, AGAIN, AGAIN], facts(HOSTILE["endless loops"]))
+    assert time.process_time() - used < 2.0
+
+
+def test_a_template_that_does_not_compile_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[str] = []
+    compile_metered = sandbox.TemplateEnvironment.compile_metered
+
+    def counted(self: sandbox.TemplateEnvironment, source: str) -> Any:
+        sources.append(source)
+        return compile_metered(self, source)
+
+    monkeypatch.setattr(sandbox.TemplateEnvironment, "compile_metered", counted)
+    for _ in range(2):
+        with pytest.raises(TemplateFailed, match="Expected an expression"):
+            render([SYSTEM, AGAIN], facts("{% if %} only here"))
+    assert sources == ["{% if %} only here"]
 
 
 @pytest.mark.parametrize(

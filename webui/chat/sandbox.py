@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, wraps
+from itertools import islice
 from typing import Any
 
 from jinja2 import Template, TemplateError, nodes, pass_context
@@ -30,6 +31,8 @@ from jinja2.visitor import NodeTransformer
 
 MAX_SOURCE = 1 << 20
 """Characters of a template; the longest in use are near 30,000."""
+MAX_TOKENS = 20_000
+"""Words and signs of a template, which compiling needs memory for: three times those of the longest in use."""
 MAX_TEXT = 8 << 20
 """Characters of one string, and entries of one list: above what any context holds."""
 MAX_BUILT = 128 << 20
@@ -80,7 +83,10 @@ def _charge(length: int = 0) -> None:
 
 @contextmanager
 def metered() -> Iterator[None]:
-    """The bounds hold for everything rendered inside."""
+    """The bounds hold for everything compiled and rendered inside, taken together."""
+    if _meter.get() is not None:
+        yield
+        return
     token = _meter.set(_Meter())
     try:
         yield
@@ -276,6 +282,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         """Parse, put the meter in, compile. Raises `TemplateError` (also for a source that is too long or too deep)."""
         if len(source) > MAX_SOURCE:
             raise TemplateTooExpensive(f"the template is longer than {MAX_SOURCE} characters")
+        if sum(1 for _ in islice(self.lexer.tokeniter(source, None), MAX_TOKENS + 1)) > MAX_TOKENS:
+            raise TemplateTooExpensive(f"the template has more than {MAX_TOKENS} words")
         try:
             tree = _Rewrite().visit(self.parse(source))
             return Template.from_code(self, self.compile(tree), self.make_globals(None))
@@ -348,14 +356,24 @@ def environment() -> TemplateEnvironment:
     return TemplateEnvironment()
 
 
-@lru_cache(maxsize=64)
 def compiled(source: str) -> Template:
-    """The compiled template; the same source is compiled once. Raises `jinja2.TemplateError`."""
-    return environment().compile_metered(source)
+    """The compiled template; the same source is compiled once. Raises `jinja2.TemplateError`, each time the same."""
+    result = _compiled(source)
+    if isinstance(result, TemplateError):
+        raise result
+    return result
+
+
+@lru_cache(maxsize=16)
+def _compiled(source: str) -> Template | TemplateError:
+    try:
+        return environment().compile_metered(source)
+    except TemplateError as error:
+        error.__cause__ = error.__context__ = None  # it is kept, and must not keep the parser's frames
+        return error.with_traceback(None)
 
 
 def render(source: str, variables: Mapping[str, Any]) -> str:
     """Render `source` within the bounds. Raises `jinja2.TemplateError` and whatever an ill-typed template provokes."""
-    template = compiled(source)
     with metered():
-        return template.render(variables)
+        return compiled(source).render(variables)

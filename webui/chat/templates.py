@@ -86,7 +86,8 @@ def render(
         "bos_token": facts.bos_token or "",
         "eos_token": facts.eos_token or "",
     }
-    prompt = _render_leniently(chosen, [_plain(message) for message in messages], variables)
+    with sandbox.metered():
+        prompt = _render_leniently(chosen, [_plain(message) for message in messages], variables)
     return _without_bos(prompt, facts) + begun.removeprefix(reasoning_opening(prompt))
 
 
