@@ -52,13 +52,14 @@ def architecture_file(
     writer = gguf.GGUFWriter(path, architecture)
     vocabulary = sentencepiece() if tokenizer == "llama" else byte_level()
     writer.add_name(f"Tiny {architecture}")
-    _add_shape(writer, Shape())
+    shape = Shape(width=256)  # the block of the k-quants
+    _add_shape(writer, shape)
     if experts is not None:
         writer.add_expert_count(experts)
         writer.add_expert_used_count(2)
     _add_vocabulary(writer, vocabulary, tokenizer)
     kind = gguf.GGMLQuantizationType[quantization]
-    rows = np.zeros((len(vocabulary.tokens), 256), dtype=np.float32)  # 256 columns: the block of the k-quants
+    rows = np.zeros((len(vocabulary.tokens), shape.width), dtype=np.float32)
     for name in ("token_embd.weight", "output.weight"):
         if kind in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16):
             writer.add_tensor(name, rows.astype(np.float16 if quantization == "F16" else np.float32))

@@ -37,6 +37,9 @@ REMOVED_TYPES = frozenset(
 )
 """Tensor types llama.cpp once wrote and no longer reads (it now repacks while loading)."""
 
+LEAST_ALIGNMENT = 32
+"""The engine computes with the file's bytes in place, and ends the process where they begin elsewhere."""
+
 
 def judge_gguf(facts: ModelFacts) -> Verdict:
     """Whether llama.cpp can open the file and continue text with it, with the reason in one sentence."""
@@ -46,6 +49,9 @@ def judge_gguf(facts: ModelFacts) -> Verdict:
         return Verdict(False, "llama.cpp no longer reads version 1 of GGUF.")
     if facts.byte_order is not None and facts.byte_order != sys.byteorder:
         return Verdict(False, f"The file is {facts.byte_order}-endian and this machine is {sys.byteorder}-endian.")
+    alignment = facts.metadata.get("general.alignment", LEAST_ALIGNMENT)
+    if isinstance(alignment, int) and alignment < LEAST_ALIGNMENT:
+        return Verdict(False, f"The file's tensors are aligned to {alignment} bytes, and llama.cpp needs 32.")
     if facts.architecture in NOT_GENERATORS:
         return Verdict(False, f"A {facts.architecture} model does not generate text.")
     if facts.architecture in ENCODER_DECODERS:

@@ -34,7 +34,7 @@ KEPT_STRING_BYTES = 1 << 22
 KEPT_NUMBERS = 1024
 KEPT_STRINGS = 64
 
-STRING, ARRAY = 8, 9
+UINT16, UINT32, INT32, FLOAT32, STRING, ARRAY = 2, 4, 5, 6, 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
@@ -65,12 +65,15 @@ class StringArray:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """One file's header. `lengths` holds the element count of every array, kept or passed over."""
+    """One file's header. `lengths` holds the element count of every array, kept or passed over; `types` the type of
+    every value, of an array that of its elements.
+    """
 
     version: int
     byte_order: str
     metadata: dict[str, Any]
     lengths: dict[str, int]
+    types: dict[str, int]
     tensors: tuple[TensorInfo, ...]
     data_offset: int
     texts: dict[str, str] = field(default_factory=dict)
@@ -94,6 +97,7 @@ class _Reader:
         self.look_up = look_up
         self.metadata: dict[str, Any] = {}
         self.lengths: dict[str, int] = {}
+        self.types: dict[str, int] = {}
         self.string_arrays: dict[str, StringArray] = {}
         self.strings_left = MOST_STRINGS
         self.inner_arrays_left = MOST_INNER_ARRAYS
@@ -111,11 +115,13 @@ class _Reader:
         alignment = self._alignment()
         data_offset = -(-self.window.position // alignment) * alignment
         sized = self._sized(tensors, data_offset)
+        self._check_layout(sized, alignment)
         return GgufHeader(
             version=version,
             byte_order="little" if self.window.order == "<" else "big",
             metadata=self.metadata,
             lengths=self.lengths,
+            types=self.types,
             tensors=sized,
             data_offset=data_offset,
             texts=self._look_up(),
@@ -146,9 +152,9 @@ class _Reader:
 
     def _entry(self) -> None:
         key = self._name()
-        if key in self.lengths or key in self.metadata:
+        if key in self.types:
             raise self._damaged(f"the key {key[:80]!r} occurs twice")
-        kind = self._count(self.word)
+        kind = self.types[key] = self._count(self.word)
         if kind == STRING:
             text = self._string()
             if text is not None:
@@ -160,7 +166,7 @@ class _Reader:
 
     def _array(self, key: str) -> None:
         kind, count = self._count(self.word), self._count(self.length)
-        self.lengths[key] = count
+        self.types[key], self.lengths[key] = kind, count
         if kind == STRING:
             if count <= KEPT_STRINGS:
                 position = self.window.position
@@ -215,11 +221,13 @@ class _Reader:
     def _stored(self, tensor: TensorInfo, kind: TensorType) -> int:
         if tensor.shape and tensor.shape[0] % kind.block:
             raise self._damaged(f"the rows of the tensor {tensor.name[:80]!r} are no multiple of {kind.block}")
+        if 0 in tensor.shape:
+            raise self._damaged(f"the tensor {tensor.name[:80]!r} is empty")
         return tensor.elements // kind.block * kind.bytes
 
     def _alignment(self) -> int:
         alignment = self.metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-        if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1) or alignment > 1 << 20:
+        if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1) or alignment > 1 << 20:
             raise self._damaged(f"its alignment is {str(alignment)[:40]}")
         return alignment
 
@@ -235,6 +243,17 @@ class _Reader:
                 raise self._truncated(tensors, data_offset)
             sized.append(tensor)
         return tuple(sized)
+
+    def _check_layout(self, tensors: tuple[TensorInfo, ...], alignment: int) -> None:
+        """Every tensor has a name of its own, begins where one may begin, and shares no byte with another."""
+        if len({tensor.name for tensor in tensors}) < len(tensors):
+            raise self._damaged("two of its tensors have the same name")
+        for tensor in tensors:
+            if tensor.offset % alignment:
+                raise self._damaged(f"the tensor {tensor.name[:80]!r} begins at {tensor.offset:,}, between two places")
+        for one, other in pairwise(sorted(tensors, key=lambda tensor: tensor.offset)):
+            if one.offset + one.bytes > other.offset:
+                raise self._damaged(f"the tensors {one.name[:80]!r} and {other.name[:80]!r} lie on each other")
 
     def _truncated(self, tensors: list[TensorInfo], data_offset: int) -> CorruptFile:
         needed = data_offset + max(tensor.offset + max(tensor.bytes, 0) for tensor in tensors)

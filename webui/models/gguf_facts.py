@@ -14,11 +14,12 @@ from typing import Any
 from webui.errors import CorruptFile
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.models.ggml_types import quantization_name
-from webui.models.gguf import GgufHeader, read_header
+from webui.models.gguf import INT32, UINT16, GgufHeader, read_header
+from webui.models.integrity import TOKENS, check_model
+from webui.models.labels import label
 
 PART = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
 MOST_PARTS = 10_000
-TOKENS = "tokenizer.ggml.tokens"
 LOOK_UP = {"tokenizer.ggml.bos_token_id": TOKENS, "tokenizer.ggml.eos_token_id": TOKENS}
 
 
@@ -29,8 +30,7 @@ def gguf_facts(path: Path) -> ModelFacts:
     """
     files = parts_of(path)
     headers = [_read(file) for file in files]
-    if len(files) > 1:
-        _check_set(files, headers)
+    _check_set(files, headers)
     return facts_from_headers(files[0], files, headers)
 
 
@@ -78,6 +78,7 @@ def facts_from_headers(
             tensor_types[tensor.type] += tensor.bytes
             elements += tensor.elements
     architecture = _text(values.get("general.architecture"))
+    check_model(path.name, architecture, headers)
 
     def own(key: str) -> int | None:
         """The architecture's own value. Where it differs per layer, the largest, which memory is planned for."""
@@ -88,8 +89,8 @@ def facts_from_headers(
         format=model_format,
         files=tuple(files),
         file_bytes=sum(file.stat().st_size for file in files),
-        name=_text(values.get("general.name")) or set_stem(path),
-        architecture=architecture,
+        name=label(values.get("general.name")) or set_stem(path),
+        architecture=label(architecture),
         quantization=quantization_name(_integer(values.get("general.file_type")), tensor_types),
         parameter_count=elements or None,
         block_count=own("block_count"),
@@ -101,7 +102,7 @@ def facts_from_headers(
         value_length=own("attention.value_length"),
         expert_count=own("expert_count"),
         vocabulary_size=first.lengths.get(TOKENS) or own("vocab_size"),
-        tokenizer=_text(values.get("tokenizer.ggml.model")),
+        tokenizer=label(values.get("tokenizer.ggml.model")),
         chat_template=_text(values.get("tokenizer.chat_template")),
         bos_token=first.texts.get("tokenizer.ggml.bos_token_id"),
         eos_token=first.texts.get("tokenizer.ggml.eos_token_id"),
@@ -120,15 +121,37 @@ def _read(path: Path) -> GgufHeader:
 
 
 def _check_set(files: Sequence[Path], headers: Sequence[GgufHeader]) -> None:
-    """The parts must agree that they are one set, in this order."""
-    for index, (file, header) in enumerate(zip(files, headers, strict=True)):
+    """The parts must agree that they are one set, in this order, and a file alone that it is no part."""
+    if len(files) == 1 and not _says(headers[0], "split.count", UINT16, 0, 1):
+        raise CorruptFile(
+            f"{files[0].name} is only a part of a model.",
+            cause=f"its header says it is one of {_shown(headers[0].metadata['split.count'])} files",
+            hint="Put all parts into one folder, with the names they were published under.",
+        )
+    for index, (file, header) in enumerate(zip(files, headers, strict=True) if len(files) > 1 else ()):
         count, number = header.metadata.get("split.count"), header.metadata.get("split.no")
-        if count != len(files) or number != index:
+        if count is None or number is None or not _agrees(header, len(files), index):
             raise CorruptFile(
                 f"{file.name} does not belong to this set of {len(files)} files.",
                 cause=f"its header says it is number {_shown(number)} (from 0) of {_shown(count)}",
                 hint="Download the set again, or give the files the names they were published under.",
             )
+    found = sum(len(header.tensors) for header in headers)
+    if not _says(headers[0], "split.tensors.count", INT32, found):
+        raise CorruptFile(
+            f"The {len(files)} files of {set_stem(files[0])} are not those of one model.",
+            cause=f"they hold {found:,} tensors, and the first announces "
+            + _shown(headers[0].metadata.get("split.tensors.count")),
+        )
+
+
+def _agrees(header: GgufHeader, count: int, number: int) -> bool:
+    return _says(header, "split.count", UINT16, count) and _says(header, "split.no", UINT16, number)
+
+
+def _says(header: GgufHeader, key: str, kind: int, *values: int) -> bool:
+    """Whether `key` holds one of `values` in the type that engines insist on here, or is not there."""
+    return key not in header.types or (header.types[key] == kind and header.metadata.get(key) in values)
 
 
 def _shown(value: Any) -> str:

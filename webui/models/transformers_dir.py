@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from webui.errors import CorruptFile, UnsupportedFormat
 from webui.models.documents import parse_object, read_object
 from webui.models.facts import ModelFacts, ModelFormat
+from webui.models.labels import label
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -48,7 +49,7 @@ def transformers_facts(path: Path) -> ModelFacts:
         files=weights,
         file_bytes=sum(file.stat().st_size for file in weights),
         name=path.name or path.resolve().name,
-        architecture=_text(config.get("model_type")),
+        architecture=label(config.get("model_type")),
         quantization=_quantization(config, tensor_types),
         # Packed formats keep several weights in one stored number: their count is not in the header.
         parameter_count=None if packed else elements,
@@ -61,7 +62,7 @@ def transformers_facts(path: Path) -> ModelFacts:
         value_length=_integer(sizes, "head_dim"),
         expert_count=_integer(sizes, "num_local_experts", "num_experts", "n_routed_experts"),
         vocabulary_size=_integer(sizes, "vocab_size"),
-        tokenizer=_text(tokenizer.get("tokenizer_class")),
+        tokenizer=label(tokenizer.get("tokenizer_class")),
         chat_template=_chat_template(path, tokenizer),
         bos_token=_token(tokenizer.get("bos_token")),
         eos_token=_token(tokenizer.get("eos_token")),
@@ -159,11 +160,11 @@ def _quantization(config: Mapping[str, Any], tensor_types: Mapping[str, int]) ->
     """The method of a quantised model with its bits, else the dtype most bytes are stored in."""
     packed = config.get("quantization_config")
     if isinstance(packed, dict):
-        method = _text(packed.get("quant_method"))
+        method = label(packed.get("quant_method"))
         bits = packed.get("bits") or (4 if packed.get("load_in_4bit") else 8 if packed.get("load_in_8bit") else None)
         return f"{method} {bits}-bit" if method and isinstance(bits, int) else method
     dominant = max(tensor_types, key=lambda name: tensor_types[name], default=None)
-    return dominant or _text(config.get("dtype")) or _text(config.get("torch_dtype"))
+    return dominant or label(config.get("dtype")) or label(config.get("torch_dtype"))
 
 
 def _chat_template(path: Path, tokenizer: Mapping[str, Any]) -> str | None:
