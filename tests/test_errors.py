@@ -8,7 +8,7 @@ import re
 import pytest
 
 import webui.errors
-from webui.errors import AppError
+from webui.errors import AppError, CorruptFile
 
 CLASSES = [
     kind
@@ -45,3 +45,13 @@ def test_an_error_crosses_to_another_process_whole(kind: type[AppError]) -> None
 
 def test_a_code_is_used_once() -> None:
     assert len({kind.code for kind in CLASSES}) == len(CLASSES)
+
+
+def test_what_a_stranger_wrote_is_shown_as_one_harmless_line() -> None:
+    """File names, headers and engines' lines are quoted in errors, and reach terminals and pages through them."""
+    error = CorruptFile("\x1b[2J\u202eevil\r\n" + "x" * 5000, cause="a\x07b", evidence=["tab\tkept", "\x1b]0;title"])
+    assert error.message.startswith(" [2J evil  xxx")
+    assert error.message.endswith("…")
+    assert len(str(error)) == 600
+    assert (error.cause, error.evidence) == ("a b", ("tab\tkept", " ]0;title"))
+    assert AppError.from_dict(error.to_dict()).to_dict() == error.to_dict()

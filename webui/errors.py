@@ -50,6 +50,16 @@ EVIDENCE_LINES = 40
 """How many of the last lines are kept: enough for an engine's own account, small enough for a page."""
 
 
+LONGEST_SENTENCE = 600
+LONGEST_LINE = 4000
+
+
+def _shown(text: str, longest: int) -> str:
+    """`text` as one line that any terminal and page can show: it may quote a file, a program or a stranger."""
+    line = "".join(sign if sign.isprintable() or sign == "\t" else " " for sign in text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
 class AppError(Exception):
     """Root of the tree. `code` is the class's stable name for programs, `category` its branch.
 
@@ -78,11 +88,11 @@ class AppError(Exception):
         evidence: Iterable[str] = (),
         **facts: Any,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.cause = cause
+        self.message = _shown(message, LONGEST_SENTENCE)
+        super().__init__(self.message)
+        self.cause = _shown(cause, LONGEST_LINE)
         self.hint = hint or self.default_hint
-        self.evidence = tuple(evidence)[-EVIDENCE_LINES:]
+        self.evidence = tuple(_shown(line, LONGEST_LINE) for line in tuple(evidence)[-EVIDENCE_LINES:])
         self.facts: dict[str, Any] = facts
 
     def to_dict(self) -> dict[str, Any]:
