@@ -134,6 +134,7 @@ _SIGNALS = {
     "SIGFPE": "it computed with a number that it cannot, such as a division by zero: a damaged file, or a fault in it",
     "SIGKILL": "somebody, or a service that watches memory, ended it by force; the system's own record shows no kill "
     "for want of memory",
+    "SIGALRM": "it did not close within its time",
     "SIGTERM": "somebody asked it to end: a person, a service manager or a shutdown",
     "SIGINT": "somebody asked it to end: a person, a service manager or a shutdown",
     "SIGHUP": "the terminal or session it belonged to was closed",

@@ -125,8 +125,8 @@ _INSTALLATION = (
         MissingPackage,
         "The package {what} is not installed, and {title} needs it for this model.",
     ),
-    _symptom(r"\bImportError: ", BrokenPackage, "{title} is installed and does not start."),
 )
+_GENERAL = (_symptom(r"\bImportError: ", BrokenPackage, "{title} is installed and does not start."),)
 
 _DRIVERS = (
     _symptom(
@@ -322,8 +322,9 @@ TABLE: tuple[Symptom, ...] = (
     *_DEVICE_MEMORY,
     *_STORAGE,
     *_SETTINGS,
+    *_HOST_MEMORY,  # before the models: a reader that gets no memory also says that it could not read the file
     *_MODELS,
-    *_HOST_MEMORY,
+    *_GENERAL,
     *_DRIVERS[:1],
 )
 """Specific before general; what engines also print when all goes well comes last."""
@@ -339,13 +340,17 @@ _LAST_WORDS = re.compile(
 _CLOCK = re.compile(r"^(?:\d+\.){3}\d+ [A-Z] +")
 
 
+_HARMLESS = tuple(symptom for symptom in TABLE if symptom.harmless)
+
+
 def find(lines: Sequence[str], *, dead: bool = False) -> Finding | None:
     """The entry of the table that `lines` prove, if any. `dead`: the process that said them has ended."""
-    telling = [(place, line) for place, line in enumerate(lines) if not _NOISE.search(line)]
+    numbered = [(place, line) for place, line in enumerate(lines) if not _NOISE.search(line)]
+    telling = [(place, line) for place, line in numbered if not any(each.pattern.search(line) for each in _HARMLESS)]
     for symptom in TABLE:
         if dead and symptom.harmless:
             continue
-        for place, line in telling:
+        for place, line in numbered if symptom.harmless else telling:
             if found := symptom.pattern.search(line):
                 names = [name for name in found.groupdict().values() if name]
                 return Finding(symptom, place, names[0] if names else "")

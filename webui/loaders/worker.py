@@ -37,7 +37,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from webui.errors import AppError, EngineRefused, NotLoaded
+from webui.errors import AppError, EngineRefused, HostOutOfMemory, NotLoaded
 from webui.loaders.causes import explain_exception
 from webui.loaders.contract import Chunk, GenerationRequest, Loader
 from webui.loaders.sampling import SamplingParameters
@@ -48,6 +48,9 @@ CLOSE_SECONDS = 3.0
 
 CLOSE_FAILED, ENGINE_GONE, OUT_OF_MEMORY = 3, 4, 5
 """Exit statuses: the engine did not close properly; it ended by itself; no memory is left to say what happened."""
+
+FULL_SHARE = 0.85
+"""From here on memory counts as full: what is left may be too scattered, or less than what was asked for."""
 
 PART_TOKENS = 50_000
 TEXT_CHARACTERS = 2000
@@ -98,6 +101,10 @@ class Worker:
     def _failure(self, request_id: int, doing: str, error: BaseException) -> dict[str, Any]:
         try:
             failure = explain_exception(self._title, doing, error)
+            if failure.facts.get("unknown") and _memory_is_full():
+                failure = HostOutOfMemory(
+                    f"{self._title} ran out of memory.", cause=failure.message, evidence=failure.evidence
+                )
             if failure.facts.get("unknown"):
                 _flush_output(request_id)
             return {"id": request_id, "kind": "error", "error": _shortened(failure.to_dict())}
@@ -163,22 +170,25 @@ class Worker:
 
     def _close(self) -> None:
         """End the engine's own child processes and files, then the process, whatever threads still do."""
-        status = 0
         if self._loader is not None:
-            closed = threading.Event()
-            threading.Thread(target=self._close_loader, args=(self._loader, closed), daemon=True).start()
-            if not closed.wait(CLOSE_SECONDS):
-                sys.stderr.write(f"{self._title} did not close the model within {CLOSE_SECONDS:.0f} s\n")
-                status = CLOSE_FAILED
-        os._exit(status)
+            _end_late()
+            try:
+                self._loader.close()
+            except Exception:  # noqa: BLE001 - the process ends now; the parent reports what stands on standard error
+                sys.stderr.write(traceback.format_exc())
+                os._exit(CLOSE_FAILED)
+        os._exit(0)
 
-    def _close_loader(self, loader: Loader[Any], closed: threading.Event) -> None:
-        try:
-            loader.close()
-        except Exception:  # noqa: BLE001 - the process ends now; the parent reports what stands on standard error
-            sys.stderr.write(traceback.format_exc())
-            os._exit(CLOSE_FAILED)
-        closed.set()
+
+def _end_late() -> None:
+    """See that the process ends even if closing hangs in a native call.
+
+    Without a new thread where that is possible: there may be no memory for one.
+    """
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_REAL, CLOSE_SECONDS)
+    else:
+        threading.Timer(CLOSE_SECONDS, os._exit, (CLOSE_FAILED,)).start()
 
 
 def _resolve(reference: str) -> Any:
@@ -212,6 +222,18 @@ def _limit_memory(most: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _memory_is_full() -> bool:
+    """Whether this process has nearly all it may take: then what failed in an odd way failed for want of memory."""
+    if sys.platform != "linux":
+        return False
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
+        held = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:")), 0)
+    return most != resource.RLIM_INFINITY and held > FULL_SHARE * most
 
 
 def _answer_signals() -> None:

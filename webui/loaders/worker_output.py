@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import deque
 
 from webui.loaders.channel import BLOCK
@@ -14,6 +15,7 @@ FLUSHED = b"\x1e"
 """Begins a line by which a worker says: all about request N has been printed."""
 
 FLUSH_SECONDS = 1.0
+_BREAKS = re.compile(rb"[\r\n]+")
 
 
 class WorkerOutput:
@@ -42,14 +44,12 @@ class WorkerOutput:
         """Read `pipe` to its end: a full pipe would stop the engine."""
         pending = b""
         while block := await pipe.read(BLOCK):
-            *lines, pending = (pending + block).replace(b"\r", b"\n").split(b"\n")
-            said = []
-            for line in lines:
-                if line.startswith(FLUSHED):
+            *lines, pending = _BREAKS.split(pending + block)
+            if FLUSHED in block:
+                for line in lines:
                     self._note_flushed(line)
-                elif line.strip():
-                    said.append(line)
-            self.add([readable(line) for line in said[-LINES:]])
+            said = (line for line in lines[-LINES:] if line.strip() and not line.startswith(FLUSHED))
+            self.add([readable(line) for line in said])
             pending = pending[-LINE_CHARACTERS:]
             await asyncio.sleep(0)
         if pending.strip():
@@ -67,7 +67,7 @@ class WorkerOutput:
 
     def _note_flushed(self, line: bytes) -> None:
         number = line.removeprefix(FLUSHED)
-        if number.isdigit() and (event := self._flushed.get(int(number[:20]))):
+        if number != line and number.isdigit() and (event := self._flushed.get(int(number[:20]))):
             event.set()
 
 
