@@ -80,7 +80,8 @@ def _health(context: AppContext) -> None:
     found = gr.HTML(empty_html("Not checked yet."), elem_id="diagnostics-health")
 
     async def run() -> str:
-        facts = HealthFacts(context.paths, context.settings, await context.hardware(), context.loaders, serving=True)
+        hardware, loads = await context.hardware(), context.pool.loads()
+        facts = HealthFacts(context.paths, context.settings, hardware, context.loaders, serving=True, loads=loads)
         return health_html(await asyncio.to_thread(run_checks, facts))
 
     check.click(run, None, found, concurrency_limit=None, show_progress="minimal", api_visibility="private")
