@@ -108,6 +108,7 @@ REMEDIES: Mapping[str, Remedy] = {
         (
             "Close other programs, and press **Load** again: the top line shows what is free.",
             "Lower **Context size** on the **Model** tab.",
+            "If `limits.worker_memory_mib` is set in settings.yaml, or the container has a limit, raise it.",
             "Keep **Memory-map the file** on, where the loader has it: weights are then read as they are needed.",
             "Choose a loader that opens the file as it is; transformers rewrites a GGUF's weights into a larger form.",
             _SMALLER_FILE,
