@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.builders.gguf import tiny_llama_spm
+from tests.builders.gguf_document import STRING, parse
 from tests.loaders.running import TWO_TURNS, Collected, collect, gguf_facts
 from webui.errors import ContextTooLong, CorruptFile, InvalidSetting, ModelNotFound, UnsupportedFormat
 from webui.loaders.contract import Chunk, Finished, GenerationRequest
@@ -39,6 +41,19 @@ def loader(starter_model: Path) -> Iterator[XllamacppLoader]:
 def ask(loader: XllamacppLoader, prompt: str, stop: tuple[str, ...] = (), **sampling: Any) -> Collected:
     request = GenerationRequest(prompt, SamplingParameters.parse({"temperature": 0.0, **sampling}), stop)
     return collect(loader.generate(request, threading.Event()))
+
+
+@pytest.mark.parametrize("template", [b"{% if %}", b"{{ 'a' * 10 ** 10 }}", b"{% for m in messages %}" * 500])
+def test_a_chat_template_that_the_engine_cannot_read_is_no_hindrance(tmp_path: Path, template: bytes) -> None:
+    """Prompts come rendered: the engine has no use for the template."""
+    path = tiny_llama_spm(tmp_path / "m.gguf")
+    document = parse(path.read_bytes())
+    document.put("tokenizer.chat_template", STRING, template)
+    path.write_bytes(document.build())
+    loader = open_loader(path)
+    loader.load(lambda step, share: None)
+    assert ask(loader, "one two", max_tokens=3).finished.completion_tokens == 3
+    loader.close()
 
 
 def test_counts_are_true(loader: XllamacppLoader) -> None:

@@ -148,6 +148,9 @@ def engine_parameters(engine: Any, wanted: XllamacppParameters, model: Path, tra
     params.warmup = wanted.warmup
     params.verbosity = LOAD_VERBOSITY
     params.ui = False
+    # Prompts come rendered. A template that the engine's own parser cannot read must not keep the model from loading.
+    params.chat_template = "chatml"
+    params.use_jinja = False
     params.n_threads_http = HTTP_THREADS
     _set_processor(engine, params, wanted)
     _set_devices(engine, params, wanted)
