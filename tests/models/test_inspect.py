@@ -185,6 +185,32 @@ def test_a_damaged_model_inside(tmp_path: Path) -> None:
         inspect_model(path)
 
 
+@pytest.mark.parametrize("offset", [0xFFFFFFF0, 0x7FFFFFFF])
+def test_an_archive_whose_directory_points_to_nowhere(tmp_path: Path, offset: int) -> None:
+    path = tiny_llamafile(tmp_path / "m.llamafile", tiny_llama_spm(tmp_path / "m.gguf"))
+    data = path.read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    path.write_bytes(data[: end + 16] + struct.pack("<I", offset) + data[end + 20 :])
+    with pytest.raises((CorruptFile, UnsupportedFormat)) as caught:
+        inspect_model(path)
+    assert "m.llamafile" in caught.value.message
+
+
+def test_arguments_that_cannot_be_unpacked(tmp_path: Path) -> None:
+    """Damage to one member's bytes or flags must not show as anything but a damaged llamafile."""
+    path = tmp_path / "m.llamafile"
+    path.write_bytes(b"MZqFpD='\n")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(".args", "-m\nm.gguf\n" * 50)
+        archive.write(tiny_llama_spm(tmp_path / "m.gguf"), "m.gguf", zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    start = data.index(b".args") + len(".args")
+    data[start : start + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    with pytest.raises(UnsupportedFormat, match="without a model"):
+        inspect_model(path)
+
+
 # --- formats before GGUF ------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.builders.gguf import architecture_file, split_llama, tiny_llama_bpe, tiny_llama_spm, tiny_llamafile
 from tests.builders.gguf_document import ARRAY, STRING, Document, parse
 from webui.errors import CorruptFile
+from webui.loaders import LOADERS
 from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
 
@@ -107,6 +108,16 @@ def test_contradictions_are_named(tmp_path: Path, case: str) -> None:
 def test_what_real_files_have_is_no_contradiction(tmp_path: Path, edit: Edit) -> None:
     """Values per layer, blocks left out, partial rotation, spare scores, what merging leaves behind."""
     assert edited(tmp_path / "m.gguf", edit).architecture == "llama"
+
+
+def test_a_narrow_alignment_is_left_to_the_loaders_that_can(tmp_path: Path) -> None:
+    facts = edited(tmp_path / "m.gguf", put("general.alignment", 16))
+    assert LOADERS["ctransformers"].can_open(facts).ok
+    verdict = LOADERS["xllamacpp"].can_open(facts)
+    assert (verdict.ok, verdict.reason) == (
+        False,
+        "The file's tensors are aligned to 16 bytes, and llama.cpp needs 32.",
+    )
 
 
 def test_other_architectures_may_have_other_shapes(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import zipfile
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -31,8 +33,12 @@ def llamafile_facts(path: Path) -> ModelFacts:
         try:
             with zipfile.ZipFile(file) as archive:
                 member = _member(archive, path)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, struct.error, zlib.error) as error:
             raise _without_weights(path) from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a place before the file's beginning
+                raise
+            raise _misdirected(path) from error
         start = _data_start(file, member, path)
         header = read_header(
             file, member.file_size, label=f"{member.filename} in {path.name}", start=start, look_up=LOOK_UP
@@ -73,15 +79,21 @@ def _named_model(archive: zipfile.ZipFile) -> str | None:
 
 def _data_start(file: BinaryIO, member: zipfile.ZipInfo, path: Path) -> int:
     """Where the member's bytes begin: behind its local header, whose extra field differs from the directory's."""
+    if member.header_offset < 0:
+        raise _misdirected(path)
     file.seek(member.header_offset)
     raw = file.read(LOCAL_HEADER.size)
     if len(raw) < LOCAL_HEADER.size or raw[:4] != LOCAL_MAGIC:
-        raise CorruptFile(f"{path.name} is damaged: its archive's directory points to nowhere.")
+        raise _misdirected(path)
     _, name_length, extra_length = LOCAL_HEADER.unpack(raw)
     start = member.header_offset + LOCAL_HEADER.size + int(name_length) + int(extra_length)
     if start + member.file_size > path.stat().st_size:
         raise CorruptFile(f"{path.name} is incomplete: the model inside is longer than the file.")
     return start
+
+
+def _misdirected(path: Path) -> CorruptFile:
+    return CorruptFile(f"{path.name} is damaged: its archive's directory points to nowhere.")
 
 
 def _without_weights(path: Path) -> UnsupportedFormat:
