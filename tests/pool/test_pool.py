@@ -170,7 +170,7 @@ async def test_the_next_loader_is_tried_and_the_story_is_told(make_pool: MakePoo
     assert status.loader == "second"
     told = [(rung.attempt.loader, rung.state) for rung in status.ladder]
     assert told == [("first", "failed"), ("second", "worked")]
-    assert status.degraded is not None and "first" in status.degraded.sentence
+    assert status.degraded is not None and "First" in status.degraded.sentence
 
 
 async def test_without_fallback_the_first_failure_is_final(make_pool: MakePool) -> None:

@@ -197,6 +197,8 @@ class LoaderSpec:
     """What to set so that no GPU is used; empty where the engine has none."""
     cache_grows: bool = False
     """The KV cache takes memory as a conversation grows, not all of it at once."""
+    logits_of_all: bool = True
+    """While it reads a prompt, the engine has room for the logits of every token of a batch, not of the last alone."""
     engine_bytes: int = 128 * 1024 * 1024
     """What the worker process and the engine's libraries take before there is a model."""
     weight_bytes: Callable[[ModelFacts, Mapping[str, Any], bool], int | None] | None = None

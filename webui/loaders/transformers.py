@@ -174,6 +174,7 @@ SPEC = LoaderSpec(
     safe_steps=({"attention": "eager", "compile": False, "cache": "dynamic"}, {"quantization": "none"}),
     cpu_parameters={"device_map": "cpu"},
     cache_grows=True,
-    engine_bytes=600 * 1024 * 1024,
+    logits_of_all=False,
+    engine_bytes=512 * 1024 * 1024,
     weight_bytes=weight_bytes,
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from webui.errors import (
     AppError,
+    BrokenPackage,
     Cancelled,
     ContextTooLong,
     CorruptFile,
@@ -33,10 +33,8 @@ from webui.planning.rungs import (
     Rung,
 )
 
-NOT_THE_ENGINE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"})
-"""Signals that somebody else sends; any other comes from the engine's own code."""
-NATIVE_STATUS = range(0xC0000000, 0xD0000000)
-"""Exit statuses by which Windows names what are signals elsewhere."""
+NOT_THE_ENGINE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU", "SIGXFSZ"})
+"""Signals by which the system or somebody ends a process; any other comes from the engine's own code."""
 
 
 def _any(error: AppError) -> bool:
@@ -45,28 +43,17 @@ def _any(error: AppError) -> bool:
 
 def native_crash(error: AppError) -> bool:
     """Whether the engine's own code brought its process down."""
-    if not isinstance(error, EngineCrashed):
-        return False
-    name, status = _signal(error), error.facts.get("exit_status")
-    if name is not None:
-        return name not in NOT_THE_ENGINE
-    return isinstance(status, int) and status & 0xFFFFFFFF in NATIVE_STATUS
+    name = error.facts.get("signal")
+    return isinstance(error, EngineCrashed) and bool(name) and name not in NOT_THE_ENGINE
 
 
 def killed(error: AppError) -> bool:
-    """Whether somebody else ended the process."""
-    return isinstance(error, EngineCrashed) and _signal(error) in NOT_THE_ENGINE
+    """Whether the system or somebody ended the process."""
+    return isinstance(error, EngineCrashed) and error.facts.get("signal") in NOT_THE_ENGINE
 
 
-def _signal(error: AppError) -> str | None:
-    """The signal's name; a server that ran under a guard has it in its exit status, as 128 + N."""
-    status = error.facts.get("exit_status")
-    if "signal" in error.facts or not isinstance(status, int) or not 128 < status < 192:
-        return error.facts.get("signal")
-    try:
-        return signal.Signals(status - 128).name
-    except ValueError:
-        return None
+def _wrong_cpu(error: AppError) -> bool:
+    return error.facts.get("signal") == "SIGILL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +77,7 @@ ANSWERS = (
     Answer(Cancelled, final=True),
     Answer(InvalidSetting, final=True),
     Answer(IncompatibleDriver, (CPU,)),
+    Answer(BrokenPackage, (SAFER,), when=_wrong_cpu),
     Answer(EngineCrashed, (SAFER, CPU), when=native_crash),
     Answer(EngineCrashed, again=True, when=killed),
     Answer(EngineCrashed, (CPU,)),

@@ -7,31 +7,35 @@ from typing import Any
 
 from webui.errors import DeviceOutOfMemory, HostOutOfMemory
 from webui.planning.memory import Need, estimate, uses_gpu
+from webui.planning.rungs import MEMORY_PARAMETERS
 from webui.planning.selection import Candidate
 from webui.planning.steps import Attempt, Situation, StepKind
 from webui.planning.words import lost
 
+LOWERED = MEMORY_PARAMETERS | {"cpu_repacking", "gpu_layers", "shared_cache", "use_mlock", "use_mmap"}
+"""Parameters that are changed where memory is short."""
+
 
 def loaders(situation: Situation) -> list[Candidate]:
+    """The loaders that may be used, best first."""
     suitable = [candidate for candidate in situation.candidates if candidate.suitable]
     return suitable[:1] if situation.forced else suitable
 
 
-def as_asked(situation: Situation, loader: str, reason: str) -> Attempt:
-    asked = situation.asked[loader]
-    reason = reason or "As asked."
-    return Attempt(StepKind.ASKED, loader, dict(asked), {}, reason, "")
+def as_asked(situation: Situation, loader: str, reason: str = "") -> Attempt:
+    """The attempt with nothing changed."""
+    return Attempt(StepKind.ASKED, loader, dict(situation.asked[loader]), reason=reason)
 
 
-def need_of(situation: Situation, attempt: Attempt) -> Need:
-    """The estimate for an attempt on this machine."""
+def need_of(situation: Situation, attempt: Attempt, *, gpu: bool | None = None) -> Need:
+    """The estimate for an attempt on this machine. Unless `gpu` says so, a GPU of unknown memory is left out of it."""
     candidate = next((one for one in situation.candidates if one.loader == attempt.loader), None)
     return estimate(
         situation.facts,
         situation.specs[attempt.loader],
         attempt.parameters,
         converts=candidate is not None and candidate.converts,
-        gpu=situation.device_available != 0,
+        gpu=bool(situation.device_available) if gpu is None else gpu,
     )
 
 
@@ -41,7 +45,7 @@ def changed(situation: Situation, attempt: Attempt, updates: dict[str, Any], **o
     parameters = {**attempt.parameters, **updates}
     changes = {name: value for name, value in parameters.items() if asked.get(name) != value}
     costs = lost(spec, situation.facts, asked, parameters)
-    return replace(attempt, parameters=parameters, changes=changes, given_up=", ".join(costs), **other)
+    return replace(attempt, parameters=parameters, changes=changes, given_up=costs, **other)
 
 
 def kept_small(situation: Situation, loader: str) -> dict[str, Any]:
@@ -50,7 +54,7 @@ def kept_small(situation: Situation, loader: str) -> dict[str, Any]:
     if not ran_out:
         return {}
     asked, last = situation.asked[loader], situation.tried[-1].attempt
-    shared = {name: last.changes[name] for name in MEMORY_PARAMETERS & last.changes.keys() & asked.keys()}
+    shared = {name: last.changes[name] for name in LOWERED & last.changes.keys() & asked.keys()}
     lower = {name: value for name, value in shared.items() if not _is_less(asked[name], value)}
     spec, before = situation.specs[loader], situation.specs[last.loader]
     if any(isinstance(error, DeviceOutOfMemory) for error in ran_out) and (
@@ -58,13 +62,6 @@ def kept_small(situation: Situation, loader: str) -> dict[str, Any]:
     ):
         lower |= spec.cpu_parameters
     return lower
-
-
-MEMORY_PARAMETERS = frozenset(
-    {"context_size", "gpu_layers", "cache_type_k", "cache_type_v", "batch_size", "micro_batch_size", "use_mmap"}
-    | {"use_mlock", "cpu_repacking", "shared_cache"}
-)
-"""Parameters that steps lower to save memory."""
 
 
 def _is_less(one: Any, other: Any) -> bool:

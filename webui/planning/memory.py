@@ -68,6 +68,10 @@ class Need:
         """Bytes of the machine's own memory that the system cannot take back."""
         return self.host - self.mapped_bytes
 
+    def less_than(self, other: Need) -> bool:
+        """Whether it asks the machine for less: to keep less, or as much of that and less altogether."""
+        return (self.kept, self.total) < (other.kept, other.total)
+
     def fits(self, available: int | None, slack: float = 1.0) -> bool:
         """Whether the machine's memory suffices, with an error of `slack` allowed. Unknown memory refuses nothing."""
         if available is None:
@@ -81,7 +85,7 @@ def estimate(
     """What loading `facts` with `parameters` (the loader's full values) takes; `gpu`: there is one that may be used."""
     weights = _weights(facts, spec, parameters, converts, gpu)
     cache = cache_bytes(facts, spec, parameters, weights)
-    graph = _graph_bytes(facts, parameters)
+    graph = _graph_bytes(facts, spec, parameters)
     share = device_share(facts, spec, parameters) if gpu else 0.0
     device = int(weights * share) + (graph if share else 0)
     if parameters.get("offload_kv_cache", True):
@@ -95,14 +99,6 @@ def estimate(
         device,
         mapped_bytes=weights - int(weights * share) if mapped else 0,
     )
-
-
-def rough_need(facts: ModelFacts, *, converts: bool) -> int:
-    """Bytes that loading `facts` may take at most, whatever the loader: weights, a quarter for the cache, headroom."""
-    weights = facts.tensor_bytes or facts.file_bytes
-    if converts and facts.parameter_count:
-        weights = max(weights, facts.parameter_count * CONVERTED_BYTES_PER_PARAMETER)
-    return int(weights * (1 + CACHE_SHARE)) + 512 * MIB
 
 
 def fits_beside(need: int, available: int | None) -> bool:
@@ -127,8 +123,7 @@ def context_of(facts: ModelFacts, parameters: Mapping[str, Any]) -> int | None:
 def cache_bytes(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], weights: int) -> int:
     """Keys and values of all layers for the whole context; grouped heads are counted once per group."""
     context = context_of(facts, parameters) or USUAL_CONTEXT
-    if spec.cache_grows:
-        context = min(context, USUAL_CONTEXT)
+    context = min(context, USUAL_CONTEXT) if spec.cache_grows else context
     if parameters.get("shared_cache") is False:
         context *= max(1, int(parameters.get("slots") or 1))
     heads = facts.head_count_kv if facts.head_count_kv is not None else facts.head_count
@@ -190,12 +185,13 @@ def _weights(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any],
     return stored
 
 
-def _graph_bytes(facts: ModelFacts, parameters: Mapping[str, Any]) -> int:
-    """Buffers of one pass: logits of every token of the micro-batch, the layer's tensors, and the attention mask."""
+def _graph_bytes(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> int:
+    """Buffers of one pass of a micro-batch: a layer's tensors, and attention or logits, which use the same room."""
     batch = int(parameters.get("batch_size") or USUAL_BATCH)
     batch = min(batch, int(parameters.get("micro_batch_size") or batch))
     context = context_of(facts, parameters) or USUAL_CONTEXT
     batch = min(batch, context)
-    scores = (facts.head_count or 1) if parameters.get("flash_attention") == "off" else 1
-    width = (facts.vocabulary_size or 0) + SCRATCH_TENSORS * (facts.embedding_length or 0)
-    return 4 * batch * (width + context * scores)
+    logits = 4 * (facts.vocabulary_size or 0) * (batch if spec.logits_of_all else 1)
+    whole_scores = parameters.get("flash_attention") == "off" or parameters.get("attention") == "eager"
+    attention = 4 * batch * context * ((facts.head_count or 1) if whole_scores else 1)
+    return max(logits, attention) + 4 * batch * SCRATCH_TENSORS * (facts.embedding_length or 0)

@@ -30,7 +30,7 @@ from webui.planning.steps import (
     Tried,
 )
 from webui.planning.story import give_up
-from webui.planning.words import load_state, sentence, why
+from webui.planning.words import sentence, why
 
 __all__ = [
     "Attempt",
@@ -65,7 +65,7 @@ def next_attempt(situation: Situation) -> Attempt | GiveUp:
         raise ValueError("the last attempt has worked: see restart_attempt")
     answer = answer_to(last.error)
     if answer.final:
-        return give_up(situation, final=True)
+        return give_up(situation, last=True)
     if not situation.fallback:
         return give_up(situation)
     if len(situation.tried) >= situation.bounds.steps:
@@ -81,14 +81,14 @@ def restart_attempt(situation: Situation, death: AppError, deaths: int) -> Attem
     `situation.tried[-1]` is the attempt that had worked. The same again, unless its own code crashed or memory ran out,
     or it died before: then the next step of the ladder, if there is one.
     """
-    if deaths > RESTARTS:
-        return give_up(situation, f"It ended {deaths} times within minutes and is not started again", death)
     worked = situation.tried[-1].attempt
     answer = answer_to(death)
-    if answer.final:
-        return give_up(situation, "", death)
     failed = Tried(worked, death)
     now = replace(situation, tried=(*situation.tried[:-1], failed))
+    if deaths > RESTARTS:
+        return give_up(now, f"It ended {deaths} times within minutes and is not started again", last=True)
+    if answer.final:
+        return give_up(now, last=True)
     memory = isinstance(death, DeviceOutOfMemory | HostOutOfMemory)
     if situation.fallback and (memory or native_crash(death) or (deaths > 1 and not killed(death))):
         ladder = list(_climb(now, failed, answer))
@@ -98,9 +98,8 @@ def restart_attempt(situation: Situation, death: AppError, deaths: int) -> Attem
         if chosen is not None:
             return chosen
     if memory:
-        return give_up(situation, "", death)
-    title = situation.specs[worked.loader].title
-    return replace(worked, kind=StepKind.RESTART, reason=sentence(f"{why(title, death)}; started again as it was"))
+        return give_up(now, last=True)
+    return replace(worked, kind=StepKind.RESTART, reason=sentence(f"{_why(now, failed)}; started again as it was"))
 
 
 # --- what could be next -----------------------------------------------------------------------------------------------
@@ -133,7 +132,7 @@ def _steps(situation: Situation, last: Tried, answer: Answer) -> Iterator[Attemp
     spec = situation.specs[last.attempt.loader]
     for rung in answer.ladder:
         for updates, how in rung.variants(situation, spec, last.attempt.parameters):
-            reason = sentence(f"{_why(situation, last)}; tried {how}")
+            reason = sentence(f"{_why(situation, last)}; now {how}")
             yield changed(situation, last.attempt, updates, kind=rung.kind, reason=reason)
 
 
@@ -152,25 +151,24 @@ def _beginnings(situation: Situation, candidate: Candidate, last: Tried | None) 
     known = remembered(situation, candidate.loader)
     if known is not None:
         yield known
-    first = candidate is loaders(situation)[0]
-    if last is None:
-        attempt = as_asked(situation, candidate.loader, "" if first else "The loaders before it do not open the file.")
-        yield attempt
+    if last is None and candidate is loaders(situation)[0]:
+        yield as_asked(situation, candidate.loader, "As asked.")
         return
-    attempt = as_asked(situation, candidate.loader, sentence(f"{_why(situation, last)}; the next loader that opens it"))
-    kept = kept_small(situation, candidate.loader)
-    yield changed(situation, replace(attempt, kind=StepKind.NEXT_LOADER), kept)
+    cause = _why(situation, last) if last is not None else _why_not_the_first(situation)
+    reason = sentence(f"{cause}; {_introduced(situation, candidate)}")
+    attempt = replace(as_asked(situation, candidate.loader, reason), kind=StepKind.NEXT_LOADER)
+    yield changed(situation, attempt, kept_small(situation, candidate.loader))
 
 
 def _beyond(situation: Situation, candidate: Candidate) -> Iterator[Attempt]:
     """The ladder of a loader whose request is known to fail, as though it had failed just now."""
-    failure = known_failure(situation, as_asked(situation, candidate.loader, ""))
+    attempt = as_asked(situation, candidate.loader)
+    failure = known_failure(situation, attempt)
     if failure is None:
         return
     error = error_of(failure)
-    attempt = as_asked(situation, candidate.loader, "")
     for step in _steps(situation, Tried(attempt, error), answer_to(error)):
-        yield replace(step, reason=f"Last time: {step.reason}")
+        yield replace(step, reason=f"Last time {step.reason[:1].lower()}{step.reason[1:]}")
 
 
 # --- what may be next -------------------------------------------------------------------------------------------------
@@ -198,9 +196,10 @@ def _may(situation: Situation, attempt: Attempt) -> bool:
         same = one.attempt.loader == attempt.loader and one.attempt.parameters == attempt.parameters
         if same and attempt.kind is not StepKind.RESTART:
             return False
-        if isinstance(one.error, HostOutOfMemory) and need.kept >= need_of(situation, one.attempt).kept:
+        if isinstance(one.error, HostOutOfMemory) and not need.less_than(need_of(situation, one.attempt)):
             return False
-        if isinstance(one.error, DeviceOutOfMemory) and need.device >= need_of(situation, one.attempt).device > 0:
+        full = need_of(situation, one.attempt, gpu=True).device
+        if isinstance(one.error, DeviceOutOfMemory) and 0 < full <= need_of(situation, attempt, gpu=True).device:
             return False
     return True
 
@@ -216,4 +215,19 @@ def _why(situation: Situation, tried: Tried) -> str:
     if tried.error is None:
         raise ValueError("only a failure has a reason")
     spec = situation.specs[tried.attempt.loader]
-    return why(spec.title, tried.error, load_state(spec, situation.facts, tried.attempt.parameters))
+    return why(spec, situation.facts, tried.attempt.parameters, tried.error)
+
+
+def _why_not_the_first(situation: Situation) -> str:
+    """Why a load begins with another loader than the best one."""
+    first = loaders(situation)[0].loader
+    spec, asked = situation.specs[first], situation.asked[first]
+    failure = known_failure(situation, as_asked(situation, first))
+    if failure is None:
+        return f"{spec.title} would need more memory than is free"
+    return f"last time {why(spec, situation.facts, asked, error_of(failure))}"
+
+
+def _introduced(situation: Situation, candidate: Candidate) -> str:
+    title = situation.specs[candidate.loader].title
+    return f"{title} opens it by converting it, slower and larger" if candidate.converts else f"{title} is next"

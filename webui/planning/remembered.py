@@ -41,34 +41,31 @@ def more_memory(situation: Situation, known: Known) -> bool:
 
 
 def remembered(situation: Situation, loader: str) -> Attempt | None:
-    """What worked last time where the same was asked for, if that was something else than what was asked."""
-    asked = situation.asked[loader]
+    """What worked last time where the same was asked for, after what failed then and would fail again."""
+    asked, spec = situation.asked[loader], situation.specs[loader]
     mine = [known for known in situation.known if known.loader == loader and dict(known.asked) == dict(asked)]
     worked = next((known for known in reversed(mine) if known.worked), None)
     if worked is None or not situation.fallback:
         return None
-    title = situation.specs[loader].title
-    lesson = next((known for known in mine if not known.worked and dict(known.parameters) == dict(asked)), None)
     if dict(worked.parameters) == dict(asked):
         return _remembered_loader(situation, loader)
-    if lesson is not None and more_memory(situation, lesson):
+    lessons = [known for known in mine if not known.worked and not more_memory(situation, known)]
+    if not lessons:  # it was only made to fit the memory that was free then
         return None
-    if lesson is not None:
-        reason = f"Last time {why(title, error_of(lesson))} with what was asked; this worked."
-    else:
-        reason = f"This worked with {title} last time."
-    base = Attempt(StepKind.REMEMBERED, loader, dict(worked.parameters))
-    return changed(situation, base, {}, reason=reason)
+    cause = why(spec, situation.facts, lessons[0].parameters, error_of(lessons[0]))
+    as_asked_then = " with what was asked" if dict(lessons[0].parameters) == dict(asked) else ""
+    attempt = Attempt(StepKind.REMEMBERED, loader, dict(worked.parameters))
+    return changed(situation, attempt, {}, reason=f"Last time {cause}{as_asked_then}; this worked.")
 
 
 def _remembered_loader(situation: Situation, loader: str) -> Attempt | None:
     """A loader that opened the file as asked after those before it had failed."""
     first = loaders(situation)[0].loader
-    failed = known_failure(situation, as_asked(situation, first, ""))
+    failed = known_failure(situation, as_asked(situation, first))
     if loader == first or failed is None or situation.tried:
         return None
-    title = situation.specs[loader].title
-    reason = f"Last time {why(situation.specs[first].title, error_of(failed))}; {title} opened it."
+    cause = why(situation.specs[first], situation.facts, situation.asked[first], error_of(failed))
+    reason = f"Last time {cause}; {situation.specs[loader].title} opened it."
     return replace(as_asked(situation, loader, reason), kind=StepKind.REMEMBERED)
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from webui.errors import DeviceOutOfMemory, IncompatibleDriver
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts
 from webui.planning.memory import CONTEXT_STEP, context_of, gpu_layers_of, layers_of, layers_that_fit, uses_gpu
 from webui.planning.steps import Situation, StepKind
-from webui.planning.words import cache_name, size
+from webui.planning.words import cache_name, features, listed, size
 
 SMALLEST_CONTEXT = 2048
 SMALL_BATCH = 128
@@ -22,6 +23,9 @@ SMALL_CACHE = "q8_0"
 CACHE_BLOCK = 32
 """Elements that a quantised cache stores together; a head's width must be a multiple."""
 SHARES_OF_LAYERS = (0.75, 0.5, 0.25)
+
+MEMORY_PARAMETERS = frozenset({"batch_size", "cache_type_k", "cache_type_v", "context_size", "micro_batch_size"})
+"""What steps make smaller, to save memory of whatever kind."""
 
 Step = tuple[dict[str, Any], str]
 Values = Mapping[str, Any]
@@ -37,19 +41,19 @@ def safer_flags(situation: Situation, spec: LoaderSpec, now: Values) -> Iterator
         if changes.get("flash_attention") == "off" and now.get("cache_type_v", "f16") not in ("f16", "f32", "bf16"):
             changes["cache_type_v"] = "f16"  # only flash attention reads a quantised value cache
         if changes:
-            yield changes, "with safer flags"
+            yield changes, f"without {listed(features(spec, changes))}"
 
 
 def safer_once(situation: Situation, spec: LoaderSpec, now: Values) -> Iterator[Step]:
     """The likeliest cure, and fewer threads where their number was chosen by hand; not a second time."""
     if any(one.attempt.kind is StepKind.SAFER_FLAGS for one in situation.tried if one.attempt.loader == spec.name):
         return
-    changes, reason = next(safer_flags(situation, spec, now), ({}, "with fewer threads"))
+    changes, _how = next(safer_flags(situation, spec, now), ({}, ""))
     threads = int(now.get("threads") or 0)
     if threads > 1:
         changes = {**changes, "threads": threads // 2}
     if changes:
-        yield changes, reason
+        yield changes, f"without {listed(features(spec, changes))}"
 
 
 def leaner_flags(situation: Situation, spec: LoaderSpec, now: Values) -> Iterator[Step]:
@@ -114,8 +118,13 @@ def smaller_context(situation: Situation, spec: LoaderSpec, now: Values) -> Iter
 
 
 def cpu_only(situation: Situation, spec: LoaderSpec, now: Values) -> Iterator[Step]:
-    if situation.device_available != 0 and uses_gpu(spec, now):
-        yield dict(spec.cpu_parameters), "on the CPU only"
+    """What was made smaller for the GPU is as asked again; where the machine's own memory is short, it is not."""
+    seen = any(isinstance(one.error, DeviceOutOfMemory | IncompatibleDriver) for one in situation.tried)
+    if (situation.device_available == 0 and not seen) or not uses_gpu(spec, now):
+        return
+    asked = situation.asked[spec.name]
+    yield {name: asked[name] for name in MEMORY_PARAMETERS & now.keys()} | dict(spec.cpu_parameters), "on the CPU"
+    yield dict(spec.cpu_parameters), "on the CPU"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from webui.errors import AppError, DeviceOutOfMemory, EngineCrashed, EngineHung, HostOutOfMemory, TimedOut
@@ -12,6 +12,23 @@ from webui.models.facts import ModelFacts
 from webui.planning.memory import GIB, MIB, context_of, gpu_layers_of, uses_gpu
 
 _CACHE_NAMES = {"f32": "32-bit", "f16": "16-bit", "bf16": "16-bit", "q8_0": "8-bit"}
+_FEATURES = {
+    "attention": "the fastest attention",
+    "batch_size": "large prompt batches",
+    "compile": "compilation",
+    "cpu_repacking": "weight repacking",
+    "flash_attention": "flash attention",
+    "library": "the fastest build",
+    "micro_batch_size": "large prompt batches",
+    "quantization": "quantising while loading",
+    "shared_cache": "a KV cache of its own for each job",
+    "threads": "half of the threads",
+    "use_mlock": "locking in memory",
+    "use_mmap": "memory-mapping the file",
+}
+"""What a changed parameter means to a person who reads "without …"."""
+_FREE = {"use_mmap": True}
+"""Changes that cost nothing."""
 
 
 def size(count: int) -> str:
@@ -30,54 +47,70 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """`text` with a capital at its beginning and a stop at its end."""
+    """A clause as a sentence of its own. A loader's name at the beginning is written as it is."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
+    text = text[:1].upper() + text[1:] if text.startswith(("the ", "last time ")) else text
+    return text + ("" if text.endswith((".", "!", "?", "…")) else ".")
 
 
-def lost(spec: LoaderSpec, facts: ModelFacts, asked: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
-    """What running with `given` instead of `asked` costs, each as a noun phrase; empty where it costs nothing."""
-    changed = {name for name, value in given.items() if asked.get(name) != value}
-    found: list[str] = []
-    layers, asked_layers = gpu_layers_of(facts, given), gpu_layers_of(facts, asked)
+def features(spec: LoaderSpec, names: Iterable[str]) -> list[str]:
+    """Parameters as things one can do without, in the order of the controls and each once."""
+    wanted = set(names)
+    labels = [(one.name, one.control.label) for one in controls(spec.parameters) if one.name in wanted]
+    return list(dict.fromkeys(_FEATURES.get(name, label[:1].lower() + label[1:]) for name, label in labels))
+
+
+def _differences(
+    spec: LoaderSpec, facts: ModelFacts, asked: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """What is different with `given`, each as (what it costs, how it runs)."""
+    changed = {name for name, value in given.items() if asked.get(name) != value and _FREE.get(name) != value}
+    found: list[tuple[str, str]] = []
+    layers, before = gpu_layers_of(facts, given), gpu_layers_of(facts, asked)
     if uses_gpu(spec, asked) and not uses_gpu(spec, given):
-        found.append("the GPU")
-    elif layers is not None and asked_layers is not None and layers < asked_layers:
-        found.append(f"{asked_layers - layers} of {asked_layers} layers on the GPU")
+        found.append(("the GPU", "on the CPU"))
+    elif layers is not None and before is not None and layers < before:
+        found.append(
+            (f"{before - layers} of {before} layers on the GPU", f"with {layers} of {before} layers on the GPU")
+        )
     if "context_size" in changed:
-        found.append(f"a context of {context_of(facts, asked):,} tokens (it is {given['context_size']:,})")
+        smaller = f"a context of {given['context_size']:,} tokens instead of {context_of(facts, asked):,}"
+        found.append((smaller, f"with {smaller}"))
     cache = sorted({cache_name(given[name]) for name in ("cache_type_k", "cache_type_v") if name in changed})
     if cache:
-        found.append(f"the full precision of the KV cache (it is {'/'.join(cache)})")
-    handled = {"gpu_layers", "context_size", "cache_type_k", "cache_type_v", *spec.cpu_parameters}
-    others = [control.control.label for control in controls(spec.parameters) if control.name in changed - handled]
-    if others:
-        found.append(f"some speed ({', '.join(label[:1].lower() + label[1:] for label in others)})")
-    return tuple(found)
+        name = f"{'/'.join(cache)} KV cache"
+        found.append((f"precision of the KV cache ({'/'.join(cache)})", f"with an {name}"))
+    special = {"gpu_layers", "context_size", "cache_type_k", "cache_type_v", *spec.cpu_parameters}
+    rest = features(spec, changed - special)
+    if rest:
+        found.append((listed(rest), f"without {listed(rest)}"))
+    return found
 
 
-def load_state(spec: LoaderSpec, facts: ModelFacts, parameters: Mapping[str, Any]) -> str:
-    """Where in memory's terms an attempt stood: "28 layers" on the GPU, or the context."""
-    layers = gpu_layers_of(facts, parameters)
-    if layers and uses_gpu(spec, parameters):
-        return f"{layers} layers"
-    context = context_of(facts, parameters)
-    return f"a context of {context:,}" if context else "these settings"
+def lost(spec: LoaderSpec, facts: ModelFacts, asked: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """What running with `given` instead of `asked` costs; empty where it costs nothing."""
+    return "; ".join(cost for cost, _how in _differences(spec, facts, asked, given))
 
 
-def why(title: str, error: AppError, at: str = "") -> str:
+def running(spec: LoaderSpec, facts: ModelFacts, asked: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """How it runs with `given` where that is less than `asked`: "on the CPU", "with a context of …"."""
+    return [how for _cost, how in _differences(spec, facts, asked, given)]
+
+
+def why(spec: LoaderSpec, facts: ModelFacts, parameters: Mapping[str, Any], error: AppError) -> str:
     """A failure as a clause: "the GPU ran out of memory at 28 layers"."""
-    at = f" at {at}" if at else ""
+    layers, context = gpu_layers_of(facts, parameters), context_of(facts, parameters)
     if isinstance(error, DeviceOutOfMemory):
-        return f"the GPU ran out of memory{at}"
+        on_gpu = f" at {layers} layers" if layers and uses_gpu(spec, parameters) else ""
+        return f"the GPU ran out of memory{on_gpu}"
     if isinstance(error, HostOutOfMemory):
-        return f"the machine's memory did not suffice{at}"
+        return "the machine's memory did not suffice" + (f" for a context of {context:,} tokens" if context else "")
     if isinstance(error, EngineCrashed):
         signal = error.facts.get("signal")
-        return f"{title} crashed ({signal})" if signal else f"{title} ended unexpectedly"
+        return f"{spec.title} crashed ({signal})" if signal else f"{spec.title} ended unexpectedly"
     if isinstance(error, EngineHung):
-        return f"{title} hung"
+        return f"{spec.title} hung"
     if isinstance(error, TimedOut):
-        return f"{title} took too long"
+        return f"{spec.title} took too long"
     text = error.message.rstrip(".")
-    return text if text.startswith(title) else f"{title}: {text}"
+    return text if spec.title.lower() in text.lower() else f"{spec.title} said: {text}"

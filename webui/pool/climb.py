@@ -108,7 +108,7 @@ class Climb:
         first = situation.candidates[0].loader if situation.candidates else attempt.loader
         asked = Attempt(StepKind.ASKED, first, situation.asked.get(first, attempt.parameters))
         residency.attempt, residency.situation = attempt, situation
-        residency.degraded = degradation(asked, attempt, situation.tried)
+        residency.degraded = degradation(asked, attempt, situation)
 
     async def _learn(self, attempt: Attempt, error: AppError | None, seconds: float) -> None:
         """Note how it ended, for the next step of this climb and, where it will hold again, for later loads."""

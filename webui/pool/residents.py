@@ -17,7 +17,8 @@ from webui.errors import AppError, Cancelled, NotLoaded
 from webui.loaders.supervisor import WorkerLimits
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
-from webui.planning.memory import estimate, fits_beside
+from webui.planning.attempts import need_of
+from webui.planning.memory import fits_beside
 from webui.planning.recovery import Attempt, GiveUp, Situation, StepKind, Tried, next_attempt, restart_attempt
 from webui.planning.selection import Candidate
 from webui.pool.choosing import AUTO, Chooser
@@ -281,8 +282,7 @@ class Residents:
         """Both models at once: only where the host has room, and never where they would share a GPU."""
         if previous.loaded is None or previous.loaded.device_kind != "cpu":
             return False
-        need = estimate(situation.facts, situation.specs[first.loader], first.parameters).total
-        return fits_beside(need, self._available_memory())
+        return fits_beside(need_of(situation, first).total, self._available_memory())
 
     def _retire(self, residency: Residency) -> None:
         residency.retiring = True
