@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.loaders import toy
-from webui.errors import Cancelled, CorruptFile, EngineCrashed
+from tests.tabs.stories import FACTS, KNOWN, attempt, degraded_status, failed_status, ladder
+from webui.errors import Cancelled, CorruptFile, DeviceOutOfMemory, EngineCrashed
 from webui.loaders.contract import LoadedModel
 from webui.models.facts import ModelFacts, ModelFormat
+from webui.planning.recovery import StepKind
 from webui.planning.selection import Candidate
-from webui.pool import PoolState, PoolStatus
+from webui.pool import LoadRequest, PoolState, PoolStatus, Rung
+from webui.pool.status import RunningJobs
 from webui.tabs.model_panel import Buttons, buttons, candidates_html, chosen_html, status_html
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -30,6 +34,7 @@ READY = PoolStatus(PoolState.READY, facts=OLD, loader="toy", model=LOADED, load_
         (READY, NEW, Buttons("Swap", True, False, True)),
         (READY, OLD, Buttons("Load again", True, False, True)),
         (READY, None, Buttons("Swap", False, False, True)),
+        (replace(READY, running=1), NEW, Buttons("Swap", True, False, True, ask_running=True)),
         (PoolStatus(PoolState.FAILED, failure=EngineCrashed("x")), NEW, Buttons("Load", True, False, False)),
     ],
 )
@@ -38,26 +43,81 @@ def test_buttons(status: PoolStatus, chosen: ModelFacts | None, expected: Button
 
 
 def test_a_load_shows_its_step_and_share() -> None:
-    html = status_html(PoolStatus(PoolState.LOADING, incoming=NEW, step="reading tensors", share=0.42), now=10.0)
+    html = status_html(PoolStatus(PoolState.LOADING, incoming=NEW, step="reading tensors", share=0.42), 10.0, {})
     assert "reading tensors" in html
     assert "42 %" in html
 
 
+def test_a_load_shows_its_ladder_with_the_progress_in_the_step_that_runs() -> None:
+    running = Rung(attempt(StepKind.SAFER_FLAGS), "running", 90.0)
+    status = PoolStatus(PoolState.LOADING, incoming=NEW, step="reading", share=0.5, ladder=(*ladder()[:2], running))
+    html = status_html(status, 100.0, KNOWN)
+    assert html.index("As asked") < html.index("Fewer GPU layers") < html.index("Safer engine flags")
+    assert html.index("Safer engine flags") < html.index("reading")
+    assert 'data-running="10.0"' in html
+    assert "<img" not in html
+
+
+@pytest.mark.parametrize(
+    ("running", "becomes", "said"),
+    [
+        (0, "finish", "old answers until the new model does"),
+        (1, "finish", "old is finishing 1 reply."),
+        (3, "finish", "old is finishing 3 replies."),
+        (2, "hand over", "2 replies, which the new model will go on with"),
+    ],
+)
+def test_a_swap_says_what_becomes_of_the_replies(running: int, becomes: RunningJobs, said: str) -> None:
+    asked = LoadRequest(NEW, running=becomes)
+    swap = replace(READY, state=PoolState.LOADING, incoming=NEW, running=running, asked=asked)
+    assert said in status_html(swap, 10.0, {})
+
+
+def test_replies_that_finish_after_a_swap_are_counted() -> None:
+    assert "2 replies of the model before it" in status_html(replace(READY, finishing=2), 10.0, {})
+
+
+def test_a_restart_is_called_one() -> None:
+    rung = Rung(attempt(StepKind.RESTART), "running", 9.0)
+    html = status_html(replace(READY, state=PoolState.LOADING, ladder=(rung,)), 10.0, {})
+    assert "Restarting old" in html and "answers until" not in html
+    choosing = replace(READY, state=PoolState.LOADING, asked=LoadRequest(FACTS), step="choosing a loader")
+    assert "Loading big" in status_html(choosing, 10.0, {})
+
+
+def test_afterwards_come_the_banner_the_model_and_its_ladder_folded() -> None:
+    html = status_html(degraded_status(), 10.0, KNOWN)
+    assert html.index("at 28 layers") < html.index("big is loaded") < html.index("after 3 steps")
+
+
+def test_a_failed_load_says_what_can_be_done_with_buttons() -> None:
+    html = status_html(failed_status(DeviceOutOfMemory("No room.", cause="too big")), 10.0, KNOWN)
+    for part in ("Loading big failed", "No room.", "Why: too big", "model-smaller-context", "See earlier loads"):
+        assert part in html
+    assert html.index("model-smaller-context") < html.index("failed after 2 steps")
+    lost = failed_status(EngineCrashed("It died."), facts=FACTS)
+    assert "big was lost" in status_html(lost, 10.0, KNOWN)
+
+
+def test_a_note_is_said_once() -> None:
+    assert status_html(replace(READY, notes=LOADED.notes), 10.0, {}).count("a note") == 1
+
+
 def test_a_loaded_model_shows_the_device_in_use_and_the_notes() -> None:
-    html = status_html(READY, now=10.0)
+    html = status_html(READY, 10.0, {})
     for part in ("old is loaded", "CPU", "4,096 tokens", "1.5 s", "1.00 MiB"):
         assert part in html
 
 
 def test_a_failed_swap_says_that_the_old_model_stays() -> None:
     failure = EngineCrashed("The engine died", cause="signal 11", evidence=["last words"])
-    html = status_html(PoolStatus(PoolState.READY, facts=OLD, loader="toy", model=LOADED, failure=failure), now=10.0)
+    html = status_html(PoolStatus(PoolState.READY, facts=OLD, loader="toy", model=LOADED, failure=failure), 10.0, {})
     for part in ("old stays loaded", "The engine died", "signal 11", "last words", "old is loaded"):
         assert part in html
 
 
 def test_a_cancelled_load_is_no_failure() -> None:
-    html = status_html(PoolStatus(PoolState.EMPTY, failure=Cancelled("Loading was cancelled.")), now=10.0)
+    html = status_html(PoolStatus(PoolState.EMPTY, failure=Cancelled("Loading was cancelled.")), 10.0, {})
     assert "Loading was cancelled." in html
     assert "failure" not in html
 
@@ -81,4 +141,4 @@ def test_where_no_loader_is_suitable_that_is_said_first() -> None:
 def test_names_and_errors_of_files_are_text() -> None:
     assert "<img" not in chosen_html(NEW, None)
     assert "<img" not in chosen_html(None, CorruptFile(EVIL, cause=EVIL))
-    assert "<img" not in status_html(READY, now=10.0)
+    assert "<img" not in status_html(READY, 10.0, {})

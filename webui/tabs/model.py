@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -20,10 +21,12 @@ from webui.errors import AppError, InvalidRequest
 from webui.loaders.parameters import refuse_local
 from webui.models.inspect import model_id
 from webui.pool import LoadRequest
+from webui.pool.status import RunningJobs
 from webui.tabs.model_catalogue import CHOOSE_ROW, catalogue_html
 from webui.tabs.model_choice import AUTO, Choice, choose, choose_listed, choose_path, local_only
 from webui.tabs.model_controls import LoaderControls
 from webui.tabs.model_panel import buttons, candidates_html, chosen_html, status_html
+from webui.tabs.offers import PRESS, act_on_press
 from webui.tabs.present import escape, failure_html, list_html
 from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
 
@@ -91,8 +94,17 @@ class ModelTab:
             self.load = gr.Button("Load", variant="primary", interactive=False, elem_id="model-load")
             self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="model-cancel")
             self.unload = gr.Button("Unload", visible=False, elem_id="model-unload")
+        self.running = gr.Radio(
+            [("finish first", "finish"), ("hand over to the new model", "hand over")],
+            value="finish",
+            label="Replies being written",
+            visible=False,
+            interactive=True,
+            elem_id="model-running",
+        )
         self.message = gr.HTML(elem_id="model-message", elem_classes="may-be-empty")
-        self.status = gr.HTML(elem_id="model-status", elem_classes="may-be-empty")
+        self.status = gr.HTML(js_on_load=PRESS, elem_id="model-status", elem_classes="may-be-empty")
+        act_on_press(self.context, self.status)
         with gr.Accordion("Why this loader, and why not another", open=True, elem_id="model-reasons"):
             self.reasons = gr.HTML(elem_id="model-loaders")
         # Lives on the page so that showing the right controls needs no round trip; see LoaderControls.
@@ -194,20 +206,20 @@ class ModelTab:
 
     def _join_loading(self) -> None:
         outputs = self._pool_outputs()
-        held: set[Block] = {self.choice, self.loader, *self.controls.components}
+        held: set[Block] = {self.choice, self.loader, self.running, *self.controls.components}
         self.load.click(self._load, held, [self.message, *outputs], trigger_mode="multiple", **SLOW)
         self.cancel.click(self._cancel, self.choice, [self.message, *outputs], **SLOW)
         self.unload.click(self._unload, self.choice, [self.message, *outputs], **SLOW)
         ticking(SECONDS_BETWEEN_TICKS, "Model").tick(self._tick, [self.choice, self.seen], outputs, **QUIET)
 
     def _pool_outputs(self) -> list[Any]:
-        return [self.status, self.load, self.cancel, self.unload, self.seen]
+        return [self.status, self.load, self.cancel, self.unload, self.running, self.seen]
 
     async def _load(self, held: Mapping[Any, Any]) -> AsyncGenerator[dict[Any, Any], None]:
         """Ask the pool to load, say at once that it has begun, and say how it ended."""
         chosen: Choice = held[self.choice]
         try:
-            request = self._request(held)
+            request = replace(self._request(held), running=self._becomes_of_replies(held))
         except AppError as error:
             yield {self.message: failure_html(error, title="Not loaded")}
             return
@@ -235,6 +247,10 @@ class ModelTab:
             refuse_local(self.context.loaders[loader].parameters, parameters)
         return LoadRequest(chosen.facts, asked, parameters)
 
+    def _becomes_of_replies(self, held: Mapping[Any, Any]) -> RunningJobs:
+        """What was chosen for the replies that are being written. Where there are none, nobody was asked."""
+        return "hand over" if held[self.running] == "hand over" and self.context.pool.status.running else "finish"
+
     async def _cancel(self, chosen: Choice) -> dict[Any, Any]:
         await self.context.pool.cancel_load()
         return {self.message: '<p class="empty">Loading was cancelled.</p>', **self._pool(chosen, "")}
@@ -249,16 +265,16 @@ class ModelTab:
     def _pool(self, chosen: Choice, seen: str) -> dict[Any, Any]:
         """The pool's state and the buttons that make sense in it; nothing where that is what the page shows."""
         status = self.context.pool.status
-        html = status_html(status, time.time())
         offered = buttons(status, chosen.facts)
-        now = mark_of(offered, html)
+        now = mark_of(offered, status_html(status, None, self.context.loaders))
         if now == seen:
             return {self.seen: gr.skip()}
         return {
-            self.status: html,
+            self.status: status_html(status, time.time(), self.context.loaders),
             self.load: gr.update(value=offered.load, interactive=offered.can_load),
             self.cancel: gr.update(visible=offered.can_cancel),
             self.unload: gr.update(visible=offered.can_unload),
+            self.running: gr.update(visible=offered.ask_running),
             self.seen: now,
         }
 

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from webui.errors import AppError, Cancelled
-from webui.loaders.contract import LoaderSpec
+from webui.loaders.contract import LoadedModel, LoaderSpec
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
 from webui.planning.selection import Candidate
 from webui.pool import PoolState, PoolStatus
+from webui.tabs.degraded import banner_html
+from webui.tabs.ladder import ladder_html, last_load_html
+from webui.tabs.offers import remedies_html
 from webui.tabs.present import (
     duration,
     empty_html,
@@ -23,20 +26,26 @@ from webui.tabs.present import (
     list_html,
     model_rows,
     number,
+    plural,
     progress_html,
     size,
     verdict_html,
 )
+from webui.tabs.status import remarks
 
 
 @dataclass(frozen=True, slots=True)
 class Buttons:
-    """Which of the actions are offered, and what the first of them is called."""
+    """Which of the actions are offered, and what the first of them is called.
+
+    `ask_running`: replies are being written, and a swap has to know what becomes of them.
+    """
 
     load: str
     can_load: bool
     can_cancel: bool
     can_unload: bool
+    ask_running: bool = False
 
 
 def chosen_html(facts: ModelFacts | None, error: AppError | None) -> str:
@@ -79,27 +88,60 @@ def buttons(status: PoolStatus, facts: ModelFacts | None) -> Buttons:
     loaded = status.model is not None and status.facts is not None
     again = loaded and facts is not None and status.facts is not None and status.facts.path == facts.path
     label = "Load again" if again else "Swap" if loaded else "Load"
-    return Buttons(label, facts is not None and not loading, loading, loaded and not loading)
+    writing = loaded and not loading and status.running > 0
+    return Buttons(label, facts is not None and not loading, loading, loaded and not loading, writing)
 
 
-def status_html(status: PoolStatus, now: float) -> str:
-    """What the pool is doing: the steps of a load, what is loaded, and what failed last."""
-    parts = []
+def status_html(status: PoolStatus, now: float | None, loaders: Mapping[str, LoaderSpec]) -> str:
+    """What the pool is doing: the ladder of a load while it is climbed; otherwise what is loaded and what failed last.
+
+    `now` is on the wall clock; without it nothing that runs shows its time.
+    """
     if status.state is PoolState.LOADING:
-        seconds = now - status.started_at if status.started_at is not None else None
-        parts.append(progress_html(status.step or "starting", status.share, seconds))
-    elif status.model is not None and status.facts is not None:
-        parts.append(_loaded(status))
-    if status.failure is not None and status.state is not PoolState.LOADING:
-        parts.append(_failure(status))
-    parts.append(list_html(status.notes, tone="warning"))
+        return _loading(status, now, loaders)
+    failed = "" if status.failure is None else _failure(status, status.failure, loaders)
+    parts = [banner_html(status, place="model"), failed]
+    if status.model is not None and status.facts is not None:
+        parts.append(_loaded(status, status.model, status.facts))
+    parts.append(list_html(remarks(status), tone="warning"))
+    if status.finishing:
+        parts.append(
+            _aside(f"{plural(status.finishing, 'reply', 'replies')} of the model before it still being written.")
+        )
+    parts.append(last_load_html(status.ladder, loaders=loaders))
     return "".join(parts)
 
 
-def _loaded(status: PoolStatus) -> str:
-    model, facts = status.model, status.facts
-    if model is None or facts is None:
-        return ""
+def _loading(status: PoolStatus, now: float | None, loaders: Mapping[str, LoaderSpec]) -> str:
+    restart = status.incoming is None and bool(status.ladder)
+    asked = status.asked.facts if status.asked is not None else None
+    coming = status.incoming or (status.facts if restart else asked or status.facts)
+    name = model_id(coming) if coming is not None else "the model"
+    parts = [f'<div class="loading-title">{"Restarting" if restart else "Loading"} {escape(name)}</div>']
+    if status.model is not None and status.facts is not None and not restart:
+        parts.append(_aside(_meanwhile(status, status.facts)))
+    running = any(rung.state == "running" for rung in status.ladder)
+    since = now - status.started_at if now is not None and status.started_at is not None and not running else None
+    progress = progress_html(status.step or "starting", status.share, since)
+    parts.append(ladder_html(status.ladder, now, loaders=loaders, progress=progress))
+    return "".join(parts) + ("" if running else progress)
+
+
+def _meanwhile(status: PoolStatus, facts: ModelFacts) -> str:
+    """What becomes of the model that is there, and of the replies that it is writing."""
+    if not status.running:
+        return f"{model_id(facts)} answers until the new model does."
+    replies = plural(status.running, "reply", "replies")
+    if status.asked is not None and status.asked.running == "hand over":
+        return f"{model_id(facts)} is writing {replies}, which the new model will go on with."
+    return f"{model_id(facts)} is finishing {replies}."
+
+
+def _aside(text: str) -> str:
+    return f'<p class="aside">{escape(text)}</p>'
+
+
+def _loaded(status: PoolStatus, model: LoadedModel, facts: ModelFacts) -> str:
     rows = [
         ("Device", model.device),
         ("Loader", status.loader or model.engine),
@@ -109,18 +151,22 @@ def _loaded(status: PoolStatus) -> str:
         ("Loaded in", duration(status.load_seconds)),
         ("Memory", size(status.memory_bytes)),
     ]
-    return (
-        f'<div class="loaded">{verdict_html("ok", f"{model_id(facts)} is loaded")}'
-        f"{facts_html(rows)}{list_html(model.notes, tone='warning')}</div>"
+    return f'<div class="loaded">{verdict_html("ok", f"{model_id(facts)} is loaded")}{facts_html(rows)}</div>'
+
+
+def _failure(status: PoolStatus, error: AppError, loaders: Mapping[str, LoaderSpec]) -> str:
+    if isinstance(error, Cancelled):
+        return f'<p class="empty">{escape(error.message)}</p>'
+    return failure_html(
+        error,
+        title=_failure_title(status),
+        actions=remedies_html(status, error, place="model", loaders=loaders),
     )
 
 
-def _failure(status: PoolStatus) -> str:
-    error = status.failure
-    if error is None:
-        return ""
-    if isinstance(error, Cancelled):
-        return f'<p class="empty">{escape(error.message)}</p>'
-    stays = status.state is PoolState.READY and status.facts is not None
-    title = f"Loading failed; {model_id(status.facts)} stays loaded" if stays and status.facts else "Loading failed"
-    return failure_html(error, title=title)
+def _failure_title(status: PoolStatus) -> str:
+    """What failed, and what of it is still there."""
+    if status.state is PoolState.FAILED and status.facts is not None:
+        return f"{model_id(status.facts)} was lost"
+    failed = f"Loading {model_id(status.asked.facts)} failed" if status.asked is not None else "Loading failed"
+    return f"{failed}; {model_id(status.facts)} stays loaded" if status.facts is not None else failed

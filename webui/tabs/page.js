@@ -19,6 +19,19 @@
     const buttons = [...document.querySelectorAll('#page-tabs > .tab-wrapper button:not([tabindex="-1"])')];
     buttons.find((button) => button.textContent.trim() === name)?.click();
   };
+  // Bring what a button speaks of into view, as soon as its tab has drawn it, and give it the focus.
+  const point = (id) => {
+    const until = performance.now() + 5000;
+    const look = () => {
+      const found = byId(id);
+      if (visible(found)) {
+        found.scrollIntoView({ block: 'center' });
+        const inner = found.querySelector('[data-action=install]') ?? found.querySelector('input, textarea, button, summary');
+        (found.matches('button') ? found : inner)?.focus({ preventScroll: true });
+      } else if (performance.now() < until) requestAnimationFrame(look);
+    };
+    look();
+  };
 
   // Light and dark: the system's wish until somebody chooses.
   const setTheme = (theme) => document.body.classList.toggle('dark', theme === 'dark');
@@ -50,8 +63,12 @@
     if (act === 'theme') toggleTheme();
     else if (act === 'help') byId('help-sheet').showModal();
     else if (act === 'go-model') openTab('Model');
+    else if (act === 'go') {
+      const { tab, at } = target.closest('[data-act]').dataset;
+      openTab(tab);
+      point(at);
+    }
     if (narrow() && target?.closest('#chat-list [data-do=open], #chat-new, #chat-scroll')) unfold();
-    if (!target?.closest('#status-line')) document.querySelector('#status-line details[open]')?.removeAttribute('open');
   });
 
   document.addEventListener('keydown', (event) => {
@@ -141,6 +158,7 @@
     new MutationObserver(() => watchChildren(box)).observe(box, { childList: true });
     heights.observe(byId('page-head'));
     heights.observe(byId('chat-tab'));
+    if (byId('chat-degraded')) heights.observe(byId('chat-degraded'));
     if (recall('gguf-theme')) setTheme(recall('gguf-theme'));
     for (const side of ['list', 'panel']) if (recall(`gguf-hide-${side}`)) document.body.classList.add(`hide-${side}`);
   }).observe(document.documentElement, { childList: true, subtree: true });

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import AppContext
-from webui.tabs import backend, chat, diagnostics, extension_panels, hardware, model, status
+from webui.tabs import backend, chat, degraded, diagnostics, extension_panels, hardware, model, status
 from webui.tabs.theme import build_theme
 
 HERE = Path(__file__).parent
@@ -19,6 +19,7 @@ TABS = (
     ("hardware", "Hardware", hardware.build),
     ("diagnostics", "Diagnostics", diagnostics.build),
 )
+SCRIPTS = ("page.js", "live.js")
 FIRST = "chat"
 """The tab a page opens with: also without a model, since its empty state leads to one."""
 
@@ -41,27 +42,30 @@ def build_page(context: AppContext) -> gr.Blocks:
     page = gr.Blocks(title="GGUF Loader", analytics_enabled=False, fill_width=True, fill_height=True)
     with page:
         with gr.Row(elem_id="page-head"):
-            status.build(context)
+            line = status.build(context)
             gr.HTML(_tools_html(), elem_id="page-tools", apply_default_css=False)
         with gr.Tabs(selected=FIRST, elem_id="page-tabs"):
             for name, label, build in TABS:
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}"):
+                    if name == "chat":
+                        banner = degraded.build_slim(context)
                     build(context)
                     if name != "chat":  # the chat has them in its side panel
                         extension_panels.build(context, name)
             for title, build_extra in context.extensions.tabs():
                 with gr.Tab(title, elem_classes="tab-extension"):
                     build_extra(context)
+        status.keep_true(context, line, banner)
     return page
 
 
 def page_options() -> dict[str, Any]:
     """The keyword arguments for `gr.mount_gradio_app` that belong to the page's look and behaviour."""
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    scripts = "".join(f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS)
     return {
         "theme": build_theme(),
         "css_paths": [HERE / "style.css", HERE / "panels.css"],
-        "head": f"<script>{script}</script>",
+        "head": scripts,
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,

@@ -7,6 +7,7 @@ that is ready to be shown; the others return plain text. Unknown values are said
 
 from __future__ import annotations
 
+import hashlib
 import html
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -106,6 +107,14 @@ def clock(timestamp: float | None) -> str:
     return UNKNOWN if timestamp is None else time.strftime("%H:%M:%S", time.localtime(timestamp))
 
 
+def moment(timestamp: float | None) -> str:
+    """A Unix time as local day and time of day: `21 Nov 14:03:09`."""
+    if timestamp is None:
+        return UNKNOWN
+    day = datetime.fromtimestamp(timestamp)
+    return f"{day.day} {day:%b} {clock(timestamp)}"
+
+
 def _three_figures(value: float) -> str:
     whole = abs(value)
     return f"{value:.0f}" if whole >= 100 else f"{value:.1f}" if whole >= 10 else f"{value:.2f}"
@@ -152,38 +161,56 @@ def log_html(lines: Sequence[str], *, empty: str = "Nothing yet.") -> str:
     return f'<pre class="log">{escape(chr(10).join(lines))}</pre>'
 
 
-def evidence_html(lines: Sequence[str], *, title: str = "Last lines of the engine") -> str:
-    """The lines that prove a failure, folded."""
-    if not lines:
-        return ""
+def fold_html(head: str, body: str, *, key: str, kind: str) -> str:
+    """`body` folded behind `head`, both HTML. The page keeps it open by its `key` when it is drawn anew."""
     return (
-        f'<details class="evidence"><summary>{escape(title)} ({len(lines)})</summary>'
-        f"<pre>{escape(chr(10).join(lines))}</pre></details>"
+        f'<details class="{escape(kind)}" data-fold="{escape(key)}"><summary>{head}</summary>'
+        f'<div class="fold">{body}</div></details>'
     )
 
 
-def failure_html(error: AppError, *, title: str = "", tone: Tone = "problem") -> str:
-    """A failure in full: what failed, why, what to do next, and the evidence folded."""
+def evidence_html(lines: Sequence[str], *, title: str = "Last lines of the engine", key: str = "") -> str:
+    """The lines that prove a failure, folded. `key` tells them from the same lines of another failure."""
+    if not lines:
+        return ""
+    text = "\n".join(lines)
+    mark = hashlib.blake2b(f"{key}{text}".encode(errors="replace"), digest_size=8).hexdigest()
+    return fold_html(escape(f"{title} ({len(lines)})"), f"<pre>{escape(text)}</pre>", key=mark, kind="evidence")
+
+
+def failure_html(error: AppError, *, title: str = "", tone: Tone = "problem", actions: str = "", key: str = "") -> str:
+    """A failure in full: what failed, why, what to do next, and the evidence folded. `actions` is HTML of buttons."""
     head = f'<div class="failure-title">{escape(title)}</div>' if title else ""
     cause = f'<div class="failure-cause">Why: {escape(error.cause)}</div>' if error.cause else ""
     hint = f'<div class="failure-hint">What to do: {escape(error.hint)}</div>' if error.hint else ""
     return (
         f'<div class="failure {tone}" role="alert" data-code="{escape(error.code)}">{head}'
         f'<div class="failure-message"><span class="mark">{MARKS[tone]}</span> {escape(error.message)}</div>'
-        f"{cause}{hint}{evidence_html(error.evidence)}</div>"
+        f"{cause}{hint}{actions}{evidence_html(error.evidence, key=key)}</div>"
     )
+
+
+def running_html(seconds: float) -> str:
+    """Seconds that count on in the browser, so that nothing has to be sent for a clock to tick."""
+    return f'<span data-running="{max(0.0, seconds):.1f}">{escape(whole_seconds(seconds))}</span>'
+
+
+def whole_seconds(seconds: float) -> str:
+    """`12 s`, `2 min 5 s`: a time that is still growing. The page's script words it the same way."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def progress_html(step: str, share: float | None, seconds: float | None) -> str:
     """What is happening, how long it has taken, and a bar; a bar without a share shows that work goes on."""
     width = f' style="width:{max(0.0, min(1.0, share)) * 100:.0f}%"' if share is not None else ""
     known = "" if share is not None else " unknown"
-    tail = [duration(seconds)] if seconds is not None else []
+    tail = [running_html(seconds)] if seconds is not None else []
     if share is not None:
-        tail.insert(0, percent(share))
+        tail.insert(0, escape(percent(share)))
     return (
         f'<div class="progress" role="status"><div class="progress-text"><span>{escape(step)}</span>'
-        f'<span class="figures">{escape(" · ".join(tail))}</span></div>'
+        f'<span class="figures">{" · ".join(tail)}</span></div>'
         f'<div class="progress-bar{known}"><div{width}></div></div></div>'
     )
 

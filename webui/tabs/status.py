@@ -1,7 +1,8 @@
 """The top line of the page, on every tab: what is loaded, with what, on which device, how fast, how full.
 
-It is asked for once a second by the page and sent only when it has changed. The sentences that explain a degraded or
-failed state are folded behind its dot.
+It is asked for once a second by the page and sent only when it has changed, together with the Chat tab's banner. The
+sentences that explain a degraded or failed state are folded behind its dot, with what can be done about it. While the
+app cannot be reached, the page's script marks the line: then it only says what was known last.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import gradio as gr
 import psutil
 
 from webui.context import AppContext
+from webui.errors import Cancelled
 from webui.models.inspect import model_id
 from webui.pool import Job, JobState, PoolState, PoolStatus
+from webui.tabs.degraded import banner_html
+from webui.tabs.offers import PRESS, act_on_press, link_html, offers_html, retry_offers
 from webui.tabs.present import (
     duration,
     escape,
@@ -27,17 +31,14 @@ from webui.tabs.present import (
     size,
     speed,
 )
+from webui.tabs.visible import mark_of, seen_mark
 
 TICK_SECONDS = 1.0
+PLACE = "status"
 
 Light = Literal["none", "loading", "ready", "degraded", "failed"]
-LIGHTS: dict[Light, str] = {
-    "none": "No model loaded",
-    "loading": "Loading",
-    "ready": "Ready",
-    "degraded": "Ready, with remarks",
-    "failed": "Loading failed",
-}
+LOST = '<span class="lost">Not connected; last known: </span>'
+"""Shown only while the page's script finds no app that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +50,30 @@ class Item:
     kind: str = "figure"
 
 
-def build(context: AppContext) -> None:
-    """Draw the top line and keep it true."""
-    line = gr.HTML(top_line_html(context.pool.status, None), elem_id="status-line", apply_default_css=False)
-    sent = gr.State("")
+def build(context: AppContext) -> gr.HTML:
+    """Draw the top line where the caller stands. `keep_true` has to follow when the page is drawn."""
+    line = gr.HTML(
+        top_line_html(context.pool.status, None), js_on_load=PRESS, elem_id="status-line", apply_default_css=False
+    )
+    act_on_press(context, line)
+    return line
+
+
+def keep_true(context: AppContext, line: gr.HTML, banner: gr.HTML) -> None:
+    """Keep the top line and the Chat tab's banner as the pool is."""
+    seen = seen_mark(PLACE)
     timer = gr.Timer(TICK_SECONDS)
 
-    async def tick(last: str) -> tuple[Any, Any]:
-        now = top_line_html(context.pool.status, psutil.virtual_memory().available)
-        return (gr.skip(), gr.skip()) if now == last else (now, now)
+    def tick(before: str) -> list[Any]:
+        status = context.pool.status
+        available = psutil.virtual_memory().available
+        now = mark_of(top_line_html(status, available, None), banner_html(status, place="chat", link=True))
+        if now == before:
+            return [gr.skip()] * 3
+        return [top_line_html(status, available, time.time()), banner_html(status, place="chat", link=True), now]
 
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    timer.tick(tick, sent, [line, sent], **quiet)
+    timer.tick(tick, seen, [line, banner, seen], **quiet)
 
 
 def light_of(status: PoolStatus) -> Light:
@@ -68,8 +81,19 @@ def light_of(status: PoolStatus) -> Light:
     if status.state is PoolState.LOADING:
         return "loading"
     if status.state is PoolState.READY:
-        return "degraded" if remarks(status) or status.failure else "ready"
+        return "degraded" if status.degraded or remarks(status) or _failed(status) else "ready"
     return "failed" if status.state is PoolState.FAILED else "none"
+
+
+def state_words(status: PoolStatus) -> str:
+    """What the dot means, in words."""
+    light = light_of(status)
+    if light == "degraded":
+        if status.degraded is not None:
+            return "Ready, with less than asked"
+        return "Ready; the last load failed" if _failed(status) else "Ready, with remarks"
+    failed = "Loading failed" if status.facts is None else "Model lost"
+    return {"none": "No model loaded", "loading": "Loading", "ready": "Ready", "failed": failed}[light]
 
 
 def remarks(status: PoolStatus) -> list[str]:
@@ -78,14 +102,22 @@ def remarks(status: PoolStatus) -> list[str]:
     return list(dict.fromkeys([*status.notes, *of_the_engine]))
 
 
-def top_line_html(status: PoolStatus, available_bytes: int | None) -> str:
-    """The whole line for one state of the pool. `available_bytes` is the machine's free memory, if known."""
+def top_line_html(status: PoolStatus, available_bytes: int | None, now: float | None = None) -> str:
+    """The whole line for one state of the pool. `available_bytes` is the machine's free memory, if known.
+
+    `now` is on the wall clock; without it a load shows no time.
+    """
     light = light_of(status)
-    dot = f'<span class="dot {light}" aria-hidden="true"></span><span class="state">{LIGHTS[light]}</span>'
-    why = _why_html(status)
-    lamp = f'<details class="why"><summary>{dot}</summary><div class="why-text">{why}</div></details>'
-    if not why:
-        lamp = f'<span class="lamp">{dot}</span>'
+    dot = (
+        f'<span class="dot {light}" aria-hidden="true"></span>{LOST}'
+        f'<span class="state">{escape(state_words(status))}</span>'
+    )
+    why = _why_html(status, now)
+    lamp = (
+        f'<details class="why" data-fold="why"><summary>{dot}</summary><div class="why-text">{why}</div></details>'
+        if why
+        else f'<span class="lamp">{dot}</span>'
+    )
     items = "".join(
         f'<span class="{item.kind}" title="{escape(item.name)}" data-item="{escape(item.name)}">'
         f'<span class="sr-only">{escape(item.name)}: </span>{escape(item.value)}</span>'
@@ -143,22 +175,35 @@ def _figures(status: PoolStatus, available_bytes: int | None) -> list[Item]:
         items.append(Item("Memory of the model", f"{size(_rounded(status.memory_bytes))} used"))
     if available_bytes is not None:
         items.append(Item("Memory free", f"{size(_rounded(available_bytes))} free"))
-    if status.running or status.queued:
-        waiting = f", {number(status.queued)} waiting" if status.queued else ""
-        items.append(Item("Replies being written", f"{number(status.running)} running{waiting}"))
+    if status.running or status.queued or status.finishing:
+        counts = [(status.running, "running"), (status.queued, "waiting"), (status.finishing, "finishing")]
+        words = ", ".join(f"{number(count)} {word}" for count, word in counts if count)
+        items.append(Item("Replies being written", words))
     return items
 
 
-def _why_html(status: PoolStatus) -> str:
+def _why_html(status: PoolStatus, now: float | None) -> str:
     parts = []
     if status.state is PoolState.LOADING:
-        since = time.time() - status.started_at if status.started_at is not None else None
-        seconds = None if since is None else float(round(since))
-        parts.append(progress_html(status.step or "Starting", status.share, seconds))
-    if status.failure is not None:
-        parts.append(failure_html(status.failure, title="The last load failed"))
+        since = now - status.started_at if now is not None and status.started_at is not None else None
+        parts.append(progress_html(status.step or "Starting", status.share, since))
+    parts.append(banner_html(status, place=PLACE))
+    failure = status.failure
+    if failure is not None and status.state is not PoolState.LOADING and not isinstance(failure, Cancelled):
+        buttons = offers_html(retry_offers(status), place=PLACE)
+        lost = status.state is PoolState.FAILED and status.facts is not None
+        title = "The model was lost" if lost else "The last load failed"
+        parts.append(failure_html(failure, title=title, actions=buttons))
     parts.append(list_html(remarks(status), tone="warning"))
+    if any(parts):
+        parts.append(
+            offers_html([], place=PLACE, more=link_html("Model", "model-status", "Open the Model tab", place=PLACE))
+        )
     return "".join(parts)
+
+
+def _failed(status: PoolStatus) -> bool:
+    return status.failure is not None and not isinstance(status.failure, Cancelled)
 
 
 def _context_words(used: int | None, total: int) -> str:
