@@ -1,4 +1,4 @@
-"""What the Diagnostics tab shows: checks, workers, failures and lines of the log."""
+"""What the Diagnostics tab shows: checks, workers and lines of the log."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import logging
 
 from webui.diagnostics.health import Check, CheckState
 from webui.diagnostics.log import LogLine
-from webui.errors import EngineCrashed
-from webui.pool import Failure, WorkerFacts
-from webui.tabs.diagnostics import SHOWN_LINES, failures_html, health_html, log_lines_html, workers_html
+from webui.pool import WorkerFacts
+from webui.tabs.diagnostics import SHOWN_LINES, health_html, log_lines_html, workers_html
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -31,18 +30,6 @@ def test_workers_are_listed_with_their_memory() -> None:
         assert part in html
     assert "<img" not in html
     assert "No worker" in workers_html([], now=0)
-
-
-def test_failures_are_newest_first_with_evidence() -> None:
-    failures = [
-        Failure("load", "toy", "First", EngineCrashed("It died", evidence=[EVIL]), at=1.0),
-        Failure("reply", "toy", "Second", EngineCrashed("Again"), at=2.0),
-    ]
-    html = failures_html(failures)
-    assert html.index("Second") < html.index("First")
-    assert "&lt;img" in html
-    assert "<img" not in html
-    assert "Nothing has failed" in failures_html([])
 
 
 def test_the_log_shows_its_last_lines_as_text() -> None:

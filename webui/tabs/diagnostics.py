@@ -1,4 +1,4 @@
-"""The Diagnostics tab: health, workers, the last failures (newest first), extensions, and the live log.
+"""The Diagnostics tab: health, error rates, loads and failures, workers, extensions, and the live log.
 
 It is fed only while it is looked at, and a tick that finds nothing new sends nothing.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -16,15 +16,15 @@ import gradio as gr
 from webui.context import AppContext
 from webui.diagnostics.health import Check, CheckState, HealthFacts, run_checks
 from webui.diagnostics.log import LogLine
-from webui.pool import Failure, WorkerFacts
+from webui.pool import WorkerFacts
 from webui.tabs import extension_list
+from webui.tabs.history import ANY, CATEGORIES, failures_html, loads_html, rates_html
 from webui.tabs.present import (
     Tone,
     clock,
     duration,
     empty_html,
     escape,
-    failure_html,
     log_html,
     size,
     verdict_html,
@@ -35,16 +35,15 @@ LEVELS = {"Debug": logging.DEBUG, "Info": logging.INFO, "Warning": logging.WARNI
 TONES: dict[CheckState, Tone] = {CheckState.OK: "ok", CheckState.WARNING: "warning", CheckState.PROBLEM: "problem"}
 SHOWN_LINES = 400
 SECONDS_BETWEEN_TICKS = 1.5
-FAILURES_SHOWN = 20
 
 
 def build(context: AppContext) -> None:
     """Draw the tab where the caller stands."""
     _health(context)
+    timer = ticking(SECONDS_BETWEEN_TICKS, "Diagnostics")
+    _history(context, timer)
     gr.HTML("<h2 class='part'>Workers</h2>")
     workers = gr.HTML(workers_html([], time.time()), elem_id="diagnostics-workers")
-    gr.HTML("<h2 class='part'>Last failures</h2>")
-    failures = gr.HTML(failures_html([]), elem_id="diagnostics-failures")
     extension_list.build(context)
     gr.HTML("<h2 class='part'>Log</h2>")
     with gr.Row():
@@ -54,22 +53,60 @@ def build(context: AppContext) -> None:
         search = gr.Textbox(label="Search", placeholder="part of a line", elem_id="diagnostics-search", min_width=160)
     log = gr.HTML(log_html([]), elem_id="diagnostics-log", autoscroll=True, max_height=420)
     seen = seen_mark("diagnostics")
-    timer = ticking(SECONDS_BETWEEN_TICKS, "Diagnostics")
-    outputs = [workers, failures, log, seen]
 
-    async def refresh(before: str, wanted_level: str, wanted_words: str) -> Any:
-        shown = (
+    def look(wanted_level: str, wanted_words: str) -> tuple[str, str]:
+        return (
             workers_html(context.pool.workers(), time.time()),
-            failures_html(context.pool.failures()),
             log_lines_html(context.log.lines(LEVELS.get(wanted_level, logging.INFO), wanted_words)),
         )
-        now = mark_of(*shown)
-        return [gr.skip()] * len(outputs) if now == before else [*shown, now]
+
+    _keep_true(timer, seen, [level, search], [workers, log], look)
+
+
+def _history(context: AppContext, timer: gr.Timer) -> None:
+    """Rates, loads and failures: apart from what changes all the time, so that unfolded stories are left alone."""
+    gr.HTML("<h2 class='part'>How often backends fail</h2>")
+    rates = gr.HTML(rates_html([], loaders=context.loaders), elem_id="diagnostics-rates")
+    gr.HTML("<h2 class='part'>Loads and failures</h2>")
+    with gr.Row():
+        titles = [(spec.title, name) for name, spec in context.loaders.items()]
+        loader = gr.Dropdown(
+            [(ANY, ANY), *titles], value=ANY, label="Backend", elem_id="diagnostics-loader", min_width=140
+        )
+        category = gr.Dropdown(
+            [ANY, *CATEGORIES], value=ANY, label="Category", elem_id="diagnostics-category", min_width=140
+        )
+    loads = gr.HTML(empty_html("Nothing has been loaded yet."), elem_id="diagnostics-loads")
+    gr.HTML("<h2 class='part'>Failures, newest first</h2>")
+    failures = gr.HTML(empty_html("Nothing has failed."), elem_id="diagnostics-failures")
+    seen = seen_mark("diagnostics-history")
+
+    def look(wanted: str, kind: str) -> tuple[str, str, str]:
+        pool, known = context.pool, context.loaders
+        return (
+            rates_html(pool.rates(), loaders=known),
+            loads_html(pool.loads(), loader=wanted, category=kind, loaders=known),
+            failures_html(pool.failures(), loader=wanted, category=kind, loaders=known),
+        )
+
+    _keep_true(timer, seen, [loader, category], [rates, loads, failures], look)
+
+
+def _keep_true(
+    timer: gr.Timer, seen: gr.Textbox, wanted: list[Any], shown: list[Any], look: Callable[[str, str], tuple[str, ...]]
+) -> None:
+    """Show in `shown` what `look` finds for the values of `wanted`; nothing is sent where nothing has changed."""
+    outputs = [*shown, seen]
+
+    def refresh(before: str, first: str, second: str) -> list[Any]:
+        found = look(first, second)
+        now = mark_of(*found)
+        return [gr.skip()] * len(outputs) if now == before else [*found, now]
 
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    inputs = [seen, level, search]
+    inputs = [seen, *wanted]
     timer.tick(refresh, inputs, outputs, **quiet)
-    gr.on([level.change, search.change], refresh, inputs, outputs, trigger_mode="always_last", **quiet)
+    gr.on([part.change for part in wanted], refresh, inputs, outputs, trigger_mode="always_last", **quiet)
     when_opened(refresh, outputs, inputs)
 
 
@@ -112,17 +149,6 @@ def workers_html(workers: Sequence[WorkerFacts], now: float) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("Process", "Loader", "Model", "State", "Memory", "Running for"))
     return (
         f'<div class="scroll"><table class="workers"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
-
-
-def failures_html(failures: Sequence[Failure]) -> str:
-    """The last failures, newest first, each with its evidence."""
-    if not failures:
-        return empty_html("Nothing has failed since the start.")
-    newest = sorted(failures, key=lambda failure: failure.at, reverse=True)[:FAILURES_SHOWN]
-    return "".join(
-        failure_html(failure.error, title=" · ".join(filter(None, (clock(failure.at), failure.loader, failure.model))))
-        for failure in newest
     )
 
 
