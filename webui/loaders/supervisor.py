@@ -102,7 +102,8 @@ class WorkerProcess:
 
     @property
     def _greeted(self) -> bool:
-        return self._hello is not None and self._hello.done() and self._hello.exception() is None
+        hello = self._hello  # cancelled once it was waited for in vain
+        return hello is not None and hello.done() and not hello.cancelled() and hello.exception() is None
 
     async def start(self) -> None:
         """Start the process and wait until it speaks. Raises the cause if it does not."""
