@@ -119,8 +119,10 @@ class Scheduler:
         self._on_change()
 
     def _ended(self, job: Job, task: asyncio.Future[None]) -> None:
-        del self._running[job]
-        if not job.ended and not job.leaving:
+        if self._running.get(job) is task:
+            del self._running[job]
+        handed_on = job.leaving or job in self._waiting or job in self._running
+        if not job.ended and not handed_on:
             # The runner itself broke or was cancelled: the job must end all the same, and say why.
             cause = None if task.cancelled() else task.exception()
             job.fail(AppError("The job was lost.", cause=str(cause or "its task was cancelled")))
