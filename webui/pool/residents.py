@@ -273,7 +273,11 @@ class Residents:
             facts,
             surroundings,
             queue_length=limits.queue_length,
-            limits=WorkerLimits(limits.start_timeout_seconds, limits.load_timeout_seconds),
+            limits=WorkerLimits(
+                limits.start_timeout_seconds,
+                limits.load_timeout_seconds,
+                (limits.worker_memory_mib << 20) or None,
+            ),
             silence_seconds=limits.silence_timeout_seconds,
         )
         return residency
