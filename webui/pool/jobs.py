@@ -36,8 +36,9 @@ class Job:
     `owner` is who asked (a conversation's id, or an API client). Times are seconds; `created_at` is on the wall
     clock, durations are measured on the monotonic one. All methods belong to the pool's event loop.
 
-    `made_for` is the model whose template made the request's prompt (`None`: plain text, good for any model). A job
-    that is handed over to another model goes on where its text ends, with the request that `remake` makes.
+    `made_for` is the model whose template made the request's prompt (`None`: plain text, good for any model, or with
+    `remake` a prompt that is made anew in any case). A job that is handed over to another model goes on where its text
+    ends, with the request that `remake` makes. `loader` names the backend that has it, or had it last.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Job:
         self._signal = Signal()
         self._cancel: Callable[[], None] | None = None
         self.cancel_asked = False
+        self.loader = ""
         self.made_for = made_for
         self.leaving = False
         self.sent_again = False
@@ -210,7 +212,8 @@ class Job:
     async def request_for(self, facts: ModelFacts, model: LoadedModel) -> GenerationRequest:
         """The request as this model has to get it; raises `NotLoaded` where only the model before it could answer."""
         same = self.made_for is None or self.made_for.path == facts.path
-        if same and not self.text:
+        provisional = self.made_for is None and self._remake is not None
+        if same and not self.text and not provisional:
             return self.request
         if self._remake is not None:
             self.request = await self._remake(facts, model, self.text)

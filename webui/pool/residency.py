@@ -185,6 +185,7 @@ class Residency:
         if worker is None or model is None or spec is None:
             raise AssertionError("a scheduler is open only while there is a worker")
         self._surroundings.on_reply(spec.name)
+        job.loader = spec.name
         try:
             request = await job.request_for(self.facts, model)
             generation = worker.generate(request)
