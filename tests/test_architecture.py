@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pool": GROUND | {"planning", "loaders", "models", "settings"},
     "hooks": GROUND | {"loaders", "chat"},
     "extensions": GROUND | {"hooks", "loaders", "settings"},
-    "chat": GROUND | {"pool", "loaders", "models", "settings", "extensions"},
+    "chat": GROUND | {"pool", "planning", "loaders", "models", "settings", "extensions"},
     "setup": GROUND | {"hardware", "loaders", "models", "settings"},
     "diagnostics": GROUND
     | {"context", "hardware", "loaders", "models", "planning", "pool", "settings", "setup", "chat", "extensions"},

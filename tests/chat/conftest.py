@@ -16,15 +16,20 @@ from webui.chat.service import ChatService
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.paths import Paths
+from webui.planning.memory import estimate
 from webui.pool import LoadRequest, Pool
 from webui.settings import Settings
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
 
 
-def toy_facts(template: str = TEMPLATE) -> ModelFacts:
-    path = Path("toy.gguf")
-    return ModelFacts(path, ModelFormat.GGUF, (path,), 1000, "toy", chat_template=template)
+def toy_facts(template: str = TEMPLATE, name: str = "toy") -> ModelFacts:
+    path = Path(f"{name}.gguf")
+    return ModelFacts(path, ModelFormat.GGUF, (path,), 1000, name, chat_template=template)
+
+
+ROOM_FOR_ONE = int(estimate(toy_facts(), toy.SPEC, {}).total * 0.9)
+"""Free memory in which one model is worth trying, and no second one beside it."""
 
 
 @dataclass
@@ -59,11 +64,11 @@ class Room:
 async def make_room(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Room]]]:
     rooms: list[Room] = []
 
-    async def make(template: str = TEMPLATE, *, load: bool = True, **parameters: Any) -> Room:
+    async def make(template: str = TEMPLATE, *, load: bool = True, available: int = 1 << 40, **parameters: Any) -> Room:
         loaders = {toy.SPEC.name: toy.SPEC}
         paths = Paths.from_environment({"GGUF_HOME": str(tmp_path)})
         settings = Settings.load(paths, environment={}, loaders=loaders)
-        pool = Pool(lambda: settings, loaders)
+        pool = Pool(lambda: settings, loaders, available_memory=lambda: available)
         store = ConversationStore(tmp_path / "chats.sqlite3")
         hooks = RecordingHooks()
         room = Room(ChatService(pool, store, PresetStore(paths), lambda: settings, hooks), store, pool, hooks)

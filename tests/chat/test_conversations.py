@@ -120,7 +120,7 @@ def test_a_reply_outlives_its_deleted_conversation_without_an_error(store: Conve
     chat = store.create()
     reply = store.begin_reply(chat.id)
     store.delete(chat.id)
-    store.save_progress(reply.id, "text")
+    store.save_progress(replace(reply, content="text"))
     store.finish_reply(replace(reply, content="text"))
     assert store.list() == ()
 
@@ -129,13 +129,14 @@ def test_a_killed_app_leaves_a_partial_reply(tmp_path: Path) -> None:
     path = tmp_path / "chats.sqlite"
     script = """
 import os, sys
+from dataclasses import replace
 from pathlib import Path
 from webui.chat.conversations import ConversationStore
 store = ConversationStore(Path(sys.argv[1]))
 chat = store.create()
 store.append(chat.id, "user", "Tell me a story")
 reply = store.begin_reply(chat.id)
-store.save_progress(reply.id, "Once upon a")
+store.save_progress(replace(reply, content="Once upon a", model="tiny", loader="toy"))
 store.begin_reply(store.create(title="empty").id)
 print(chat.id, flush=True)
 os._exit(9)
@@ -144,12 +145,26 @@ os._exit(9)
     assert done.returncode == 9, done.stderr
     store = ConversationStore(path)
     reply = store.get(done.stdout.strip()).messages[-1]
-    assert (reply.content, reply.partial) == ("Once upon a", True)
+    assert (reply.content, reply.partial, reply.model, reply.loader) == ("Once upon a", True, "tiny", "toy")
     assert reply.error is not None
     assert reply.error["code"] == "cancelled"
     (empty,) = store.list("empty")
-    assert store.get(empty.id).messages == ()
+    (unwritten,) = store.get(empty.id).messages
+    assert (unwritten.content, unwritten.error) == ("", reply.error), "a question without an answer says why"
     store.close()
+
+
+def test_a_note_is_added_to_a_reply_that_broke_off_and_to_no_other(store: ConversationStore) -> None:
+    chat = store.create()
+    reply = store.begin_reply(chat.id)
+    store.add_note(reply.id, "too early")
+    store.finish_reply(replace(reply, content="x", partial=True, notes=("first",)))
+    store.add_note(reply.id, "second")
+    assert store.get(chat.id).messages[-1].notes == ("first", "second")
+    store.finish_reply(replace(reply, content="x", notes=()))
+    store.add_note(reply.id, "too late")
+    store.add_note("nobody", "x")
+    assert store.get(chat.id).messages[-1].notes == ()
 
 
 def test_a_failed_change_leaves_nothing_half_done(store: ConversationStore) -> None:

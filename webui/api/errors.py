@@ -1,10 +1,12 @@
 """Our errors as API clients expect them: mapped here, once, for every route.
 
-The form is OpenAI's (`{"error": {"message", "type", "param", "code"}}`), with our hint and cause beside it.
+The form is OpenAI's (`{"error": {"message", "type", "param", "code"}}`), with our category, hint and cause beside it,
+and `partial_text` where a reply broke off.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -55,25 +57,46 @@ def status_of(error: AppError) -> int:
     return next((status for kind, status, _ in _STATUS if isinstance(error, kind)), 500)
 
 
-def error_body(error: AppError) -> dict[str, Any]:
+def error_body(error: AppError, partial_text: str = "") -> dict[str, Any]:
     """The error as JSON. The message carries the hint, since most clients show nothing else."""
     kind = next((name for cls, _, name in _STATUS if isinstance(error, cls)), "server_error")
-    return {
-        "error": {
-            "message": f"{error.message} {error.hint}".strip(),
-            "type": kind,
-            "param": error.facts.get("param"),
-            "code": _CODES.get(error.code, error.code),
-            "cause": error.cause or None,
-        }
+    body = {
+        "message": f"{error.message} {error.hint}".strip(),
+        "type": kind,
+        "param": error.facts.get("param"),
+        "code": _CODES.get(error.code, error.code),
+        "category": error.category,
+        "hint": error.hint or None,
+        "cause": error.cause or None,
     }
+    return {"error": {**body, "partial_text": partial_text} if partial_text else body}
 
 
-def error_response(error: AppError, status: int | None = None) -> JSONResponse:
-    response = JSONResponse(error_body(error), status or status_of(error))
+def error_response(error: AppError, status: int | None = None, *, partial_text: str = "") -> JSONResponse:
+    """The error as a response, with when to come again where that helps.
+
+    A request that ended an engine might end it again: clients that repeat failed requests by themselves are told not
+    to.
+    """
+    response = _Plain(error_body(error, partial_text), status or status_of(error))
     if (seconds := RETRY_SECONDS.get(error.code)) is not None:
-        response.headers["retry-after"] = str(seconds)
+        response.headers["retry-after"] = str(error.facts.get("retry_after_seconds", seconds))
+    elif isinstance(error, HardwareError):
+        response.headers["x-should-retry"] = "false"
     return response
+
+
+class _Plain(JSONResponse):
+    """JSON in ASCII: what a client sent is named in errors, and need not be text that can be encoded."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+def log_failure(what: str, error: AppError) -> None:
+    """Note a failure of the server's own; what a client did wrong, or has to wait for, is not one."""
+    if status_of(error) >= 500 and not isinstance(error, Busy | NotLoaded):
+        log.error("%s: %s", what, error.message)
 
 
 def handle_errors(app: FastAPI) -> None:
@@ -81,8 +104,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(AppError)
     async def on_app_error(request: Request, error: AppError) -> JSONResponse:
-        if status_of(error) >= 500 and not isinstance(error, Busy | NotLoaded):
-            log.error("%s %s: %s", request.method, request.url.path, error.message)
+        log_failure(f"{request.method} {request.url.path}", error)
         return error_response(error)
 
     @app.exception_handler(RequestValidationError)

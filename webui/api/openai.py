@@ -13,15 +13,15 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from webui.api.errors import error_body
+from webui.api.errors import error_body, error_response, log_failure
 from webui.api.openai_types import ChatRequest
-from webui.chat.prompting import Prepared
+from webui.chat.exchange import THEN, Exchange
+from webui.chat.prompting import Question
 from webui.errors import AppError, Cancelled, NotFound
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
@@ -56,24 +56,27 @@ def routes(context: AppContext) -> APIRouter:
         if ignored:
             log.info("Ignored fields of a chat completion request: %s", ", ".join(sorted(ignored)))
         messages = body.chat()
-        prepared = await context.chats.prompter.prepare(
-            messages, sampling, continue_final=messages[-1]["role"] == "assistant"
+        question = Question(
+            messages=messages,
+            sampling=sampling,
+            stop=body.stops(),
+            continue_final=messages[-1]["role"] == "assistant",
         )
-        wanted = replace(prepared.request, stop=(*prepared.request.stop, *body.stops()))
-        job = context.pool.submit(wanted, owner=OWNER)
-        answer = _Answer(job, prepared, include_usage=bool(body.stream_options and body.stream_options.include_usage))
+        exchange = await Exchange.begin(context.chats.prompter, question)
+        job = exchange.submit(OWNER)
+        answer = _Answer(exchange, include_usage=bool(body.stream_options and body.stream_options.include_usage))
         async with contextlib.AsyncExitStack() as stack:
             watcher = asyncio.create_task(_cancel_when_gone(request, job))
             stack.callback(job.cancel)
             stack.callback(watcher.cancel)
             if not body.stream:
                 await job.wait()
-                return JSONResponse(answer.whole())
+                return answer.whole()
             # The first piece is awaited: a prompt the engine refuses is answered with a status, not in a stream.
             pieces = job.pieces()
             first = await anext(pieces, None)
-            if first is None:
-                answer.raise_failure()
+            if first is None and answer.failure is not None:
+                raise answer.failure
             keep = stack.pop_all()
             return StreamingResponse(
                 answer.events(first, pieces, keep),
@@ -120,50 +123,49 @@ async def _cancel_when_gone(request: Request, job: Job) -> None:
 
 
 class _Answer:
-    """One job in the protocol's words."""
+    """One exchange in the protocol's words. Which model answers is known with its first words at the latest."""
 
-    def __init__(self, job: Job, prepared: Prepared, *, include_usage: bool) -> None:
-        self._job = job
-        self._opening = prepared.opening
+    def __init__(self, exchange: Exchange, *, include_usage: bool) -> None:
+        self._exchange = exchange
+        self._job = exchange.job
         self._include_usage = include_usage
-        self._base = {"id": f"chatcmpl-{job.id}", "created": int(time.time()), "model": model_id(prepared.facts)}
+        self._created = int(time.time())
 
-    def raise_failure(self) -> None:
-        """Raise what the job ended with, if that was not an answer."""
-        if self._job.state is JobState.FAILED and self._job.error is not None:
-            raise self._job.error
+    @property
+    def failure(self) -> AppError | None:
+        """What the job ended with, if that was not an answer."""
         if self._job.state is JobState.CANCELLED:
-            raise self._job.error or Cancelled("The request was cancelled.")
+            return self._job.error or Cancelled("The request was cancelled.")
+        return self._job.error if self._job.state is JobState.FAILED else None
 
-    def whole(self) -> dict[str, Any]:
-        """The answer in one piece; raises the error the job ended with."""
-        self.raise_failure()
-        message = {"role": "assistant", "content": self._opening + self._job.text}
-        return {
-            **self._base,
-            "object": "chat.completion",
-            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason()}],
-            "usage": usage(self._job),
-            "timings": timings(self._job),
-        }
+    def whole(self) -> Response:
+        """The answer in one piece, or the error with what there is of it."""
+        text = self._exchange.opening + self._job.text
+        if (failure := self.failure) is not None:
+            log_failure("A chat completion", failure)
+            return error_response(failure, partial_text=text if self._job.text else "")
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason()}
+        more = {"choices": [choice], "usage": usage(self._job), "timings": timings(self._job)}
+        return JSONResponse({**self._base(), "object": "chat.completion", **more})
 
     async def events(
         self, first: str | None, pieces: AsyncIterator[str], keep: contextlib.AsyncExitStack
     ) -> AsyncGenerator[str, None]:
         """Server-sent events: the role, the pieces, the reason of the end with the timings, usage, `[DONE]`.
 
-        A failure in the middle is an event of its own, and no `[DONE]` follows.
+        A failure in the middle is an event of its own, `{"error": …}`; the stream ends with it, and no `[DONE]` follows
+        that could be taken for the end of a whole answer.
         """
         try:
-            yield self._event({"role": "assistant", "content": self._opening})
+            yield self._event({"role": "assistant", "content": self._exchange.opening})
             if first is not None:
                 yield self._event({"content": first})
             async for piece in pieces:
                 yield self._event({"content": piece})
-            try:
-                self.raise_failure()
-            except AppError as error:
-                yield _data(error_body(error))
+            if (failure := self.failure) is not None:
+                log_failure("A streamed chat completion", failure)
+                yield _data(error_body(failure))
                 return
             yield self._event({}, finish_reason=self._finish_reason(), timings=timings(self._job))
             if self._include_usage:
@@ -173,13 +175,16 @@ class _Answer:
             # Also when the client went away and nobody reads on: this cancels the job.
             await keep.aclose()
 
+    def _base(self) -> dict[str, Any]:
+        return {"id": f"chatcmpl-{self._job.id}", "created": self._created, "model": THEN.join(self._exchange.models)}
+
     def _event(self, delta: dict[str, Any] | None, *, finish_reason: str | None = None, **more: Any) -> str:
         choices = (
             [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
         )
         if self._include_usage:
             more.setdefault("usage", None)
-        return _data({**self._base, "object": "chat.completion.chunk", "choices": choices, **more})
+        return _data({**self._base(), "object": "chat.completion.chunk", "choices": choices, **more})
 
     def _finish_reason(self) -> str:
         return "length" if self._job.finished is not None and self._job.finished.reason == "length" else "stop"

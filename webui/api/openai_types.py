@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from webui.errors import InvalidRequest
 from webui.loaders.sampling import SamplingParameters
@@ -65,6 +66,18 @@ class ChatRequest(BaseModel):
     tool_choice: Any = None
     response_format: dict[str, Any] | None = None
     logprobs: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_text(cls, data: Any) -> Any:
+        """Half a surrogate pair can be written in JSON and is no text: no engine, log or answer could hold it."""
+        try:
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text holds half a surrogate pair, which is no character") from None
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        return data
 
     def refuse_unsupported(self) -> None:
         """What would change the form of the answer and is not there is refused, not left out. `InvalidRequest`."""

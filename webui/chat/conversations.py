@@ -234,10 +234,23 @@ class ConversationStore:
             database.execute("UPDATE messages SET writing=1, partial=1 WHERE id=?", (message_id,))
         return message
 
-    def save_progress(self, message_id: str, content: str) -> None:
+    def save_progress(self, message: Message) -> None:
         """What there is of the reply so far, in case the app dies; nothing happens if its chat was deleted."""
         with self._transaction() as database:
-            database.execute("UPDATE messages SET content=?, partial=1 WHERE id=?", (content, message_id))
+            database.execute(
+                "UPDATE messages SET content=?, partial=1, loader=?, model=?, notes=? WHERE id=?",
+                (message.content, message.loader, message.model, json.dumps(message.notes), message.id),
+            )
+
+    def add_note(self, message_id: str, note: str) -> None:
+        """One more sentence beneath a reply; nothing happens if it was written on or removed meanwhile."""
+        with self._transaction() as database:
+            row = database.execute(
+                "SELECT notes FROM messages WHERE id=? AND partial AND NOT writing", (message_id,)
+            ).fetchone()
+            if row is not None:
+                notes = [*json.loads(row["notes"]), note]
+                database.execute("UPDATE messages SET notes=? WHERE id=?", (json.dumps(notes), message_id))
 
     def finish_reply(self, message: Message) -> None:
         """Write the final state of `message`; nothing happens if its chat was deleted meanwhile."""
@@ -270,7 +283,6 @@ class ConversationStore:
         """Turn replies left unfinished by an app that died into partial ones; returns how many there were."""
         error = Cancelled("The app ended while this reply was written.", hint="Continue or regenerate the reply.")
         with self._transaction() as database:
-            database.execute("DELETE FROM messages WHERE writing AND content=''")
             return database.execute(
                 "UPDATE messages SET writing=0, partial=1, error=? WHERE writing", (json.dumps(error.to_dict()),)
             ).rowcount

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from webui.chat import templates
-from webui.errors import ContextTooLong, NotLoaded
-from webui.loaders.contract import GenerationRequest
+from webui.errors import ContextTooLong, HardwareError, NotLoaded
+from webui.loaders.contract import GenerationRequest, LoadedModel
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts
 from webui.pool import Pool
@@ -41,16 +42,48 @@ class Hooks(Protocol):
     def change_reply(self, text: str) -> str: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked, whichever model answers.
+
+    With `continue_final` the last message is the assistant's and is written on; `written` counts the tokens of it that
+    this question's reply length already includes. `stop` are stop strings beyond the model's and the sampling's. With
+    `trim`, the oldest turns are left out as needed, and those before message `keep_from` in any case; a system message
+    at the front always stays.
+    """
+
+    messages: Sequence[templates.Message]
+    sampling: SamplingParameters
+    stop: tuple[str, ...] = ()
+    cache_key: str = ""
+    continue_final: bool = False
+    written: int = 0
+    trim: bool = False
+    keep_from: int = 0
+    tools: Sequence[dict[str, Any]] | None = None
+
+    def going_on(self, reply: str, tokens: int) -> Question:
+        """The same question with `reply`, of that many tokens, written to it so far."""
+        messages = list(self.messages)
+        if self.continue_final:
+            reply = templates.plain_text(messages.pop().get("content")) + reply
+        messages.append({"role": "assistant", "content": reply})
+        return replace(self, messages=messages, continue_final=True, written=tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A request ready to submit.
 
-    `opening` is the part of the reply that the prompt has already written (a template that opens `<think>` itself).
-    `notes` are sentences on what was left out, `first_kept` the index of the first message that was kept.
+    It was made for the model of `facts`; `model` is what its engine said of it, or `None` where it was not loaded yet,
+    so that nobody knows whether the prompt fits. `opening` is the part of the reply that the prompt has already written
+    (a template that opens `<think>` itself). `notes` are sentences on what was left out, `first_kept` the index of the
+    first message that was kept.
     """
 
     request: GenerationRequest
     facts: ModelFacts
+    model: LoadedModel | None
     opening: str = ""
     notes: tuple[str, ...] = ()
     first_kept: int = 0
@@ -58,11 +91,14 @@ class Prepared:
 
 @dataclass(slots=True)
 class Prompter:
-    """Makes requests for the model that is loaded, or is being loaded as the first one."""
+    """Makes requests for the model that is loaded, or is being loaded as the first one, or for another that takes over.
+
+    Tokens are counted by whatever model the pool has, which is that one by the time its turn comes.
+    """
 
     pool: Pool
     hooks: Hooks
-    _counted: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _counted: dict[str, tuple[Path, str, int]] = field(default_factory=dict)
 
     def facts(self) -> ModelFacts:
         """The model that will answer; raises `NotLoaded`."""
@@ -73,63 +109,76 @@ class Prompter:
             raise NotLoaded("No model is loaded.", cause=cause)
         return facts
 
-    async def prepare(
-        self,
-        messages: Sequence[templates.Message],
-        sampling: SamplingParameters,
-        *,
-        cache_key: str = "",
-        continue_final: bool = False,
-        trim: bool = False,
-        keep_from: int = 0,
-        tools: Sequence[dict[str, Any]] | None = None,
-    ) -> Prepared:
-        """The request for `messages`.
+    async def prepare(self, question: Question) -> Prepared:
+        """The request for the model that will answer.
 
-        With `trim`, the oldest turns are left out as needed, and those before message `keep_from` in any case; a system
-        message at the front always stays. Raises `NotLoaded`, `TemplateFailed` and, when even the last turn is too
-        long, `ContextTooLong`.
+        Raises `NotLoaded`, `TemplateFailed` and, when even the last turn is too long, `ContextTooLong`.
         """
-        facts = self.facts()
-        sampling = self.hooks.change_sampling(sampling)
+        return await self.prepare_for(self.facts(), self.pool.status.model, question)
+
+    async def prepare_for(self, facts: ModelFacts, model: LoadedModel | None, question: Question) -> Prepared:
+        """The request for the model of `facts`; `model` is `None` where it is not loaded yet. Raises as `prepare`."""
+        sampling = self.hooks.change_sampling(question.sampling)
+        if sampling.max_tokens > 0 and question.written:
+            sampling = sampling.model_copy(update={"max_tokens": max(1, sampling.max_tokens - question.written)})
 
         async def render(turns: Turns) -> str:
             # In a thread: a template is a program out of a file and may take its full time.
-            prompt = await asyncio.to_thread(templates.render, turns, facts, continue_final=continue_final, tools=tools)
+            prompt = await asyncio.to_thread(
+                templates.render, turns, facts, continue_final=question.continue_final, tools=question.tools
+            )
             return self.hooks.change_prompt(prompt)
 
-        turns = [dict(message) for message in messages]
+        turns = [dict(message) for message in question.messages]
         first = 0
         notes: tuple[str, ...] = ()
-        if trim:
-            prompt, first = await self._fit(turns, sampling, render, keep_from, cache_key)
+        if question.trim:
+            known = self._known_count(question.cache_key, facts)
+            try:
+                prompt, first = await self._fit(turns, sampling, render, question.keep_from, model, known)
+            except (HardwareError, NotLoaded):
+                # The engine died while it counted: whatever model comes next counts again.
+                model = None
+                prompt, first = await self._fit(turns, sampling, render, question.keep_from, None, known)
             notes = _trim_notes(turns, first)
         else:
             prompt = await render(turns)
-        stop = tuple(dict.fromkeys((*templates.stop_strings(facts), *sampling.stop_strings())))
-        opening = "" if continue_final else templates.reasoning_opening(prompt)
-        return Prepared(GenerationRequest(prompt, sampling, stop, cache_key), facts, opening, notes, first)
+        stop = tuple(dict.fromkeys((*templates.stop_strings(facts), *sampling.stop_strings(), *question.stop)))
+        opening = "" if question.continue_final else templates.reasoning_opening(prompt)
+        request = GenerationRequest(prompt, sampling, stop, question.cache_key)
+        return Prepared(request, facts, model, opening, notes, first)
 
-    def remember(self, request: GenerationRequest, reply: str, tokens: int) -> None:
+    def remember(self, prepared: Prepared, reply: str, tokens: int) -> None:
         """Keep the engine's count of a prompt and its reply: the next turn begins with both and is not counted anew."""
-        self._counted.pop(request.cache_key, None)
-        self._counted[request.cache_key] = (request.prompt + reply, tokens)
+        key = prepared.request.cache_key
+        self._counted.pop(key, None)
+        self._counted[key] = (prepared.facts.path, prepared.request.prompt + reply, tokens)
         while len(self._counted) > KNOWN_COUNTS:
             del self._counted[next(iter(self._counted))]
 
+    def _known_count(self, key: str, facts: ModelFacts) -> tuple[str, int]:
+        path, text, tokens = self._counted.get(key, (facts.path, "", 0))
+        # Another model cuts the same text into other tokens.
+        return (text, tokens) if path == facts.path else ("", 0)
+
     async def _fit(
-        self, turns: Turns, sampling: SamplingParameters, render: Render, keep_from: int, key: str
+        self,
+        turns: Turns,
+        sampling: SamplingParameters,
+        render: Render,
+        keep_from: int,
+        model: LoadedModel | None,
+        known: tuple[str, int],
     ) -> tuple[str, int]:
         """The prompt that fits, and the index of the first message in it (not counting a system message in front)."""
         system, starts = _turn_starts(turns)
-        model = self.pool.status.model
         position = max((at for at, start in enumerate(starts) if start <= keep_from), default=0)
         prompt = await render([*turns[:system], *turns[starts[position] :]])
         if model is None:
             return prompt, starts[position]
         wanted = sampling.max_tokens if sampling.max_tokens > 0 else model.context_size
         allowed = model.context_size - min(wanted, int(model.context_size * REPLY_SHARE))
-        if await self._tokens_within(prompt, allowed, key) <= allowed:
+        if await self._tokens_within(prompt, allowed, known) <= allowed:
             return prompt, starts[position]
         # Too long: leave out oldest turns until what is kept is small enough by its share of the text, then count.
         tokens = len(await self.pool.tokenize(prompt))
@@ -148,12 +197,13 @@ class Prompter:
             )
         return prompt, starts[position]
 
-    async def _tokens_within(self, prompt: str, allowed: int, key: str) -> int:
+    async def _tokens_within(self, prompt: str, allowed: int, known: tuple[str, int]) -> int:
         """A number of tokens that is not below the true one; exact only where the bound exceeds `allowed`.
 
-        No token is shorter than a byte, so the length in bytes bounds the number of tokens.
+        No token is shorter than a byte, so the length in bytes bounds the number of tokens. `known` is the count of a
+        text that the prompt may begin with.
         """
-        text, tokens = self._counted.get(key, ("", 0))
+        text, tokens = known
         rest = prompt[len(text) :] if prompt.startswith(text) else None
         bound = len(prompt.encode()) if rest is None else tokens + len(rest.encode())
         if bound + SLACK <= allowed:

@@ -1,8 +1,9 @@
 """Conversations that are answered: what the Chat tab does, without the tab.
 
 A reply is a job of the pool. The service follows it to its end and writes it to the store whether or not a page is
-open; a reply that was stopped or broke off is kept as far as it came. An earlier message that is edited cuts what came
-after it; there are no branches. One reply at a time is written per conversation.
+open; a reply that was stopped or broke off is kept as far as it came, with the cause and, once that is known, with what
+became of the engine. An earlier message that is edited cuts what came after it; there are no branches. One reply at a
+time is written per conversation.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from webui.chat.conversations import Conversation, ConversationStore, Message
+from webui.chat.exchange import THEN, Exchange
 from webui.chat.presets import PresetStore
-from webui.chat.prompting import Hooks, Prepared, Prompter
+from webui.chat.prompting import Hooks, Prompter, Question
+from webui.chat.recovery import died, recovery_of
 from webui.errors import AppError, Busy, InvalidRequest
 from webui.loaders.sampling import SamplingParameters
-from webui.models.inspect import model_id
 from webui.pool import Job, JobState, Pool
 from webui.settings import Settings
 
@@ -31,13 +34,38 @@ SAVE_SECONDS = 2.0
 
 @dataclass(slots=True)
 class _Reply:
-    """A reply under way. `start` is the text it begins with: a reply that is continued, or an opened reasoning."""
+    """A reply under way. `message` is its row as it was when it began: empty, or the reply that is continued."""
 
     message: Message
-    prepared: Prepared
-    job: Job
-    start: str
+    exchange: Exchange
     task: asyncio.Task[None] | None = None
+
+    @property
+    def job(self) -> Job:
+        return self.exchange.job
+
+    @property
+    def start(self) -> str:
+        """The text before the job's: a reply that is continued, or an opened reasoning."""
+        return self.message.content or self.exchange.opening
+
+    def models(self) -> list[str]:
+        """Who wrote it, in order, as far as anything was written."""
+        before = self.message.model.split(THEN) if self.message.content and self.message.model else []
+        return [*before, *(name for name in self.exchange.models if [name] != before[-1:])]
+
+    def row(self, **changes: Any) -> Message:
+        """The message as it stands."""
+        models, job = self.models(), self.job
+        text = self.start + job.text if job.text or self.message.content else ""
+        shared: tuple[str, ...] = ()
+        if len(models) == 2:
+            shared = (f"The rest was written by {models[1]}.",)
+        elif len(models) > 2:
+            shared = (f"Written by {THEN.join(models)}.",)
+        notes = (*self.exchange.prepared.notes, *shared)
+        row = replace(self.message, content=text, partial=True, loader=job.loader, model=THEN.join(models), notes=notes)
+        return replace(row, **changes)
 
 
 class ChatService:
@@ -59,7 +87,8 @@ class ChatService:
         self.prompter = Prompter(pool, hooks)
         self._replies: dict[str, _Reply] = {}
         self._preparing: set[str] = set()
-        self._first_kept: dict[str, str] = {}
+        self._recoveries: set[asyncio.Task[None]] = set()
+        self._first_kept: dict[str, tuple[Path, int, str]] = {}
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -171,6 +200,10 @@ class ChatService:
             reply.job.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=5)
+        for recovery in self._recoveries:
+            recovery.cancel()
+        if self._recoveries:
+            await asyncio.wait(self._recoveries)
 
     # --- how it goes --------------------------------------------------------------------------------------------
 
@@ -195,15 +228,16 @@ class ChatService:
             kept = [message for message in conversation.messages[:upto] if message.content]
             system = [{"role": "system", "content": prompt}] if prompt.strip() else []
             history = [{"role": message.role, "content": message.content} for message in kept]
-            prepared = await self.prompter.prepare(
-                [*system, *history, *(added or ())],
-                chosen,
+            question = Question(
+                messages=[*system, *history, *(added or ())],
+                sampling=chosen,
                 cache_key=chat_id,
                 continue_final=goes_on,
                 trim=True,
                 keep_from=len(system) + self._kept_from(chat_id, kept),
             )
-            job = self._pool.submit(prepared.request, owner=chat_id)
+            exchange = await Exchange.begin(self.prompter, question)
+            job = exchange.submit(chat_id)
         finally:
             self._preparing.discard(chat_id)
         try:
@@ -214,10 +248,8 @@ class ChatService:
         except BaseException:
             job.cancel()
             raise
-        first = prepared.first_kept - len(system)
-        if prepared.notes and first < len(kept):
-            self._first_kept[chat_id] = kept[first].id
-        reply = _Reply(message, prepared, job, message.content or prepared.opening)
+        self._keep_beginning(chat_id, exchange, kept, len(system))
+        reply = _Reply(message, exchange)
         self._replies[chat_id] = reply
         reply.task = asyncio.create_task(self._follow(chat_id, reply))
         return job
@@ -230,7 +262,7 @@ class ChatService:
             while not (await asyncio.wait([waiter], timeout=SAVE_SECONDS))[0]:
                 if job.text != saved:
                     saved = job.text
-                    self._store.save_progress(reply.message.id, reply.start + saved)
+                    self._store.save_progress(reply.row())
             self._write(reply)
         except sqlite3.Error:
             log.exception("A reply could not be written to %s", self._store.path)
@@ -239,30 +271,28 @@ class ChatService:
             del self._replies[chat_id]
 
     def _write(self, reply: _Reply) -> None:
-        job = reply.job
-        text = reply.start + job.text if job.text or reply.message.content else ""
-        failed = job.state is JobState.FAILED
-        if job.state is JobState.DONE:
-            text = self._hooks.change_reply(text)
-        if not text and job.state is JobState.CANCELLED:
+        job, row = reply.job, reply.row(timings=timings(reply.job))
+        if not row.content and job.state is JobState.CANCELLED:
             self._store.drop_reply(reply.message.id)
             return
-        if job.finished is not None:
-            used = job.finished.prompt_tokens + job.finished.completion_tokens
-            self.prompter.remember(reply.prepared.request, job.text, used)
-        status = self._pool.status
-        self._store.finish_reply(
-            replace(
-                reply.message,
-                content=text,
-                partial=job.state is not JobState.DONE,
-                error=job.error.to_dict() if failed and job.error is not None else None,
-                timings=timings(job),
-                loader=status.loader or "",
-                model=model_id(reply.prepared.facts),
-                notes=reply.prepared.notes,
-            )
-        )
+        reply.exchange.remember()
+        if job.state is JobState.DONE:
+            row = replace(row, content=self._hooks.change_reply(row.content), partial=False, error=None)
+        elif job.state is JobState.FAILED and job.error is not None:
+            row = replace(row, error=job.error.to_dict())
+        else:
+            row = replace(row, error=None)
+        self._store.finish_reply(row)
+        if job.error is not None and died(job.error):
+            task = asyncio.create_task(self._note_recovery(row.id, self._pool.status.pid))
+            self._recoveries.add(task)
+            task.add_done_callback(self._recoveries.discard)
+
+    async def _note_recovery(self, message_id: str, dead: int | None) -> None:
+        """Wait for what becomes of an engine that died in a reply, and write it beneath the reply."""
+        sentence = await recovery_of(self._pool, dead)
+        if sentence:
+            self._store.add_note(message_id, sentence)
 
     async def _end_reply(self, chat_id: str) -> None:
         self.stop(chat_id)
@@ -283,9 +313,23 @@ class ChatService:
             base = {}
         return SamplingParameters.parse({**base, **conversation.sampling}, where="the conversation's sampling")
 
+    def _keep_beginning(self, chat_id: str, exchange: Exchange, kept: list[Message], system: int) -> None:
+        prepared = exchange.prepared
+        first = prepared.first_kept - system
+        if prepared.model is not None and prepared.notes and first < len(kept):
+            self._first_kept[chat_id] = (prepared.facts.path, prepared.model.context_size, kept[first].id)
+
     def _kept_from(self, chat_id: str, kept: list[Message]) -> int:
-        """Where the prompt began last time, so that it begins there again and the engine's cache holds."""
-        first = self._first_kept.get(chat_id)
+        """Where the prompt began last time, so that it begins there again and the engine's cache holds.
+
+        A model with another context starts anew: it may hold more.
+        """
+        status, known = self._pool.status, self._first_kept.get(chat_id)
+        if known is None or status.model is None or status.facts is None:
+            return 0
+        path, context_size, first = known
+        if (path, context_size) != (status.facts.path, status.model.context_size):
+            return 0
         return next((at for at, message in enumerate(kept) if message.id == first), 0)
 
 

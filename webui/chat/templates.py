@@ -77,7 +77,7 @@ def render(
     if continue_final:
         if messages[-1].get("role") != "assistant":
             raise TemplateFailed("Only a reply of the assistant can be continued.", hint="Send a message instead.")
-        begun = _text(messages[-1].get("content"))
+        begun = plain_text(messages[-1].get("content"))
         messages, add_generation_prompt = messages[:-1], True
     variables: dict[str, Any] = {
         "add_generation_prompt": add_generation_prompt,
@@ -88,7 +88,11 @@ def render(
     }
     with sandbox.metered():
         prompt = _render_leniently(chosen, [_plain(message) for message in messages], variables)
-    return _without_bos(prompt, facts) + begun.removeprefix(reasoning_opening(prompt))
+    prompt, opening = _without_bos(prompt, facts), reasoning_opening(prompt)
+    if begun and not begun.startswith(opening):
+        # A reply that another model or a client began outside the reasoning goes on outside of it.
+        return prompt.removesuffix(opening) + begun
+    return prompt + begun.removeprefix(opening)
 
 
 def reasoning_opening(prompt: str) -> str:
@@ -100,7 +104,7 @@ def _render_leniently(chosen: ChosenTemplate, messages: list[dict[str, Any]], va
     """Render as asked; where the template refuses or drops the system message, or refuses the order of roles, render an
     equivalent conversation it does accept. The first refusal is the one reported.
     """
-    system = _text(messages[0]["content"]).strip() if messages and messages[0]["role"] == "system" else ""
+    system = plain_text(messages[0]["content"]).strip() if messages and messages[0]["role"] == "system" else ""
     refusal: TemplateFailed | None = None
     try:
         prompt = _render_strictly(chosen, messages, variables)
@@ -158,10 +162,11 @@ def _tokenizer_adds_bos(facts: ModelFacts) -> bool:
 
 def _plain(message: Message) -> dict[str, Any]:
     """The message as plain JSON types, text parts joined: templates for text models expect a string."""
-    return {**message, "role": str(message.get("role", "user")), "content": _text(message.get("content"))}
+    return {**message, "role": str(message.get("role", "user")), "content": plain_text(message.get("content"))}
 
 
-def _text(content: Any) -> str:
+def plain_text(content: Any) -> str:
+    """A message's content, a string or a list of text parts, as one string."""
     if content is None:
         return ""
     if isinstance(content, str):

@@ -74,22 +74,26 @@ async def load(context: AppContext, model: str, loader: str | None, values: dict
 
 async def answer(context: AppContext, prompt: str, sampling: SamplingParameters, *, as_json: bool) -> int:
     """Say the prompt to the loaded model; returns the exit status. The text so far stays when it is cancelled."""
+    from webui.chat.exchange import Exchange
+    from webui.chat.prompting import Question
+
     system = context.settings.chat.system_prompt
     turns = [{"role": "system", "content": system}] if system.strip() else []
-    prepared = await context.chats.prompter.prepare([*turns, {"role": "user", "content": prompt}], sampling)
-    job = context.pool.submit(prepared.request, owner=OWNER)
+    question = Question(messages=[*turns, {"role": "user", "content": prompt}], sampling=sampling)
+    exchange = await Exchange.begin(context.chats.prompter, question)
+    job = exchange.submit(OWNER)
     try:
         if as_json:
             await job.wait()
         else:
-            await _stream(job, prepared.opening)
+            await _stream(job, exchange.opening)
     except BaseException:
         job.cancel()
         raise
     if job.error is not None:
         raise job.error
     if as_json:
-        columns.write_json(report(context, job, context.extensions.change_reply(prepared.opening + job.text)))
+        columns.write_json(report(context, job, context.extensions.change_reply(exchange.opening + job.text)))
     else:
         sys.stderr.write(_summary(context, job) + "\n")
     return 0 if job.finished is not None and job.finished.reason != "cancelled" else INTERRUPTED
