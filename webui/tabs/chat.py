@@ -6,6 +6,7 @@ conversation looks in `chat_transcript` and `chat_list`.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from webui.tabs.chat_list import LIST_SCRIPT
 from webui.tabs.chat_panel import QUIET, Panel, Seat, fresh_seat
 from webui.tabs.chat_replies import Parts, Replies
 from webui.tabs.chat_transcript import LATEX
+from webui.tabs.chat_words import ACTIONS_SCRIPT, load_again
 from webui.tabs.present import escape, failure_html, quantity
 from webui.tabs.status import reply_html
 from webui.tabs.visible import ticking
@@ -70,7 +72,7 @@ def build(context: AppContext) -> None:
             parts, buttons = _draw_column(context, listing)
         panel = Panel(context, seat, parts.chat_id)
     replies = Replies(context, parts, panel, lambda: empty_html(context))
-    _wire(replies, parts, panel, seat, new, buttons)
+    _wire(context, replies, parts, panel, seat, new, buttons)
     search.input(
         replies.search,
         [seat, parts.chat_id, search],
@@ -141,7 +143,7 @@ def _draw_column(context: AppContext, listing: gr.HTML) -> tuple[Parts, Buttons]
             feedback_options=None,
             allow_tags=False,
         )
-        question = gr.HTML(elem_id="chat-question", apply_default_css=False)
+        question = gr.HTML(js_on_load=ACTIONS_SCRIPT, elem_id="chat-question", apply_default_css=False)
         live = gr.Markdown(elem_id="chat-live", latex_delimiters=LATEX, line_breaks=True)
         with gr.Row(elem_id="chat-actions"):
             regenerate = gr.Button("Regenerate", size="sm", elem_id="chat-regenerate", min_width=0)
@@ -166,7 +168,9 @@ def _draw_column(context: AppContext, listing: gr.HTML) -> tuple[Parts, Buttons]
     return parts, Buttons(send, stop, regenerate, resume, undo)
 
 
-def _wire(replies: Replies, parts: Parts, panel: Panel, seat: gr.State, new: gr.Button, buttons: Buttons) -> None:
+def _wire(
+    context: AppContext, replies: Replies, parts: Parts, panel: Panel, seat: gr.State, new: gr.Button, buttons: Buttons
+) -> None:
     """Each event with the few inputs it needs. The pool's scheduler arbitrates replies, not Gradio's queue."""
     where = [seat, parts.chat_id]
     shown = parts.outputs()
@@ -177,20 +181,26 @@ def _wire(replies: Replies, parts: Parts, panel: Panel, seat: gr.State, new: gr.
     gr.on([parts.message.submit, buttons.send.click], replies.send, [*where, parts.message], shown, **reply)
     buttons.regenerate.click(replies.regenerate, where, shown, **reply)
     buttons.resume.click(replies.continue_reply, where, shown, **reply)
+    parts.log.option_select(replies.choose, where, shown, **reply)
     parts.log.edit(replies.edit, where, shown, **reply)
     buttons.undo.click(replies.undo, where, shown, **reply)
     buttons.stop.click(replies.stop, where, None, **quick)
-    ticking(IDLE_SECONDS, "Chat").tick(replies.idle, where, [parts.empty], **quick)
+    ticking(IDLE_SECONDS, "Chat").tick(replies.idle, where, [parts.empty, parts.log], **quick)
     parts.earlier.click(replies.show_earlier, where, [parts.log, parts.earlier], **quick)
 
     async def say(seat: Seat, chat_id: str, event: gr.EventData) -> Any:
         async for updates in replies.send(seat, chat_id, str(event.say)):
             yield updates
 
+    async def load_lost() -> AsyncIterator[str]:
+        async for words in load_again(context.pool):
+            yield words
+
     async def start_new(seat: Seat) -> Any:
         async for updates in replies.open(seat, ""):
             yield updates
 
+    parts.question.click(load_lost, None, parts.question, **reply)
     parts.empty.click(say, where, shown, **reply)
     new.click(start_new, seat, everything, **reply)
     parts.listing.click(replies.list_click, where, everything, **reply)

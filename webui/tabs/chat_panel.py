@@ -46,15 +46,16 @@ class Seat:
     come yet. `starting` is there from a question until its job is, so that a second Enter does not ask twice and Stop
     has something to stop. `view` counts up whenever the page turns to something else; a stream that finds another
     number than its own ends. `following` is the view of the stream that is on, or 0, and `question` what it answers.
-    `idle` is what the column was last told while nothing was going on. `chat_id` is the conversation shown, "" a new
-    one; it is None until the page has said which one it shows, which it does again when the server was started anew
-    under it.
+    `idle` is what the column was last told while nothing was going on, and `noted` the last message it shows with the
+    notes beneath it. `chat_id` is the conversation shown, "" a new one; it is None until the page has said which one it
+    shows, which it does again when the server was started anew under it.
     """
 
     key: str = ""
     asked: Asked | None = None
     starting: asyncio.Task[Job] | None = None
     idle: str = ""
+    noted: tuple[str, ...] = ()
     view: int = 0
     following: int = 0
     question: str = ""

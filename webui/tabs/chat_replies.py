@@ -8,7 +8,6 @@ only the live element and the status line are sent; the Chatbot with its history
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +18,13 @@ from gradio.blocks import Block
 from webui.chat.conversations import Conversation
 from webui.context import AppContext
 from webui.errors import AppError, Busy, NotFound
-from webui.pool import Job, PoolState
+from webui.pool import Job
 from webui.tabs.chat_list import list_html
+from webui.tabs.chat_moments import first_text, moments
 from webui.tabs.chat_panel import Asked, Panel, Seat, fresh_seat, take_from
-from webui.tabs.chat_transcript import live_markdown, question_html, read_literally, rows_of, waiting_html
-from webui.tabs.present import failure_html, one_sentence, plural
+from webui.tabs.chat_transcript import CONTINUE, live_markdown, question_html, read_literally, rows_of
+from webui.tabs.chat_words import refusal_html, waiting_html
+from webui.tabs.present import one_sentence, plural
 from webui.tabs.status import reply_html
 
 GRACE_SECONDS = 0.05
@@ -139,7 +140,7 @@ class Replies:
                 yield {**shown, **self._waiting()}
             job = await self._started(seat)
         except AppError as error:
-            job, problem = None, failure_html(error)
+            job, problem = None, refusal_html(self._context.pool.status, error)
         if job is None:
             if conversation is None:
                 self._context.store.delete(asked.target)
@@ -182,6 +183,12 @@ class Replies:
         ):
             yield updates
 
+    async def choose(self, seat: Seat, chat_id: str, event: gr.SelectData) -> AsyncIterator[Updates]:
+        """A button of a reply that failed: go on, or ask again."""
+        act = self.continue_reply if event.value == CONTINUE else self.regenerate
+        async for updates in act(seat, chat_id):
+            yield updates
+
     async def edit(self, seat: Seat, chat_id: str, event: gr.EditData) -> AsyncIterator[Updates]:
         """Change a message in place. A changed question is answered anew, and what came after it goes."""
         chat_id = seat.where(chat_id)
@@ -222,17 +229,22 @@ class Replies:
         self._context.chats.stop(chat_id)
 
     async def idle(self, seat: Seat, chat_id: str) -> Updates:
-        """While nothing goes on: what can be asked of whom, as models come and go. Sent only when it has changed."""
+        """While nothing goes on: what can be asked of whom, as models come and go, and what became of an engine that
+        died in the last reply. Sent only when it has changed.
+        """
         chat_id = seat.where(chat_id)
-        unchanged: Updates = {self._parts.empty: gr.skip()}
+        parts = self._parts
+        updates: Updates = {parts.empty: gr.skip(), parts.log: gr.skip()}
         conversation = self._find(chat_id)
         if seat.starting or (conversation and self._context.chats.active_job(chat_id)):
-            return unchanged
+            return updates
         empty = "" if conversation and conversation.messages else self._empty_html()
-        if empty == seat.idle:
-            return unchanged
-        seat.idle = empty
-        return {self._parts.empty: empty}
+        if empty != seat.idle:
+            seat.idle = updates[parts.empty] = empty
+        if conversation and seat.noted and _noted(conversation) != seat.noted:
+            rows, _ = rows_of(conversation.messages, seat.shown)
+            seat.noted, updates[parts.log] = _noted(conversation), [row.shown for row in rows]
+        return updates
 
     # --- pieces --------------------------------------------------------------------------------------------------
 
@@ -247,7 +259,8 @@ class Replies:
                 yield self._waiting()
             job = await self._started(seat)
         except AppError as error:
-            yield {**self._transcript(seat, self._find(chat_id)), self._parts.question: failure_html(error)}
+            problem = refusal_html(self._context.pool.status, error)
+            yield {**self._transcript(seat, self._find(chat_id)), self._parts.question: problem}
             return
         seat.chat_id, seat.question = chat_id, ""
         first = self._transcript(seat, self._find(chat_id))
@@ -301,19 +314,24 @@ class Replies:
         self, seat: Seat, view: int, chat_id: str, job: Job, *, first: Updates | None = None
     ) -> AsyncIterator[Updates]:
         """The reply as it grows, and at its end the conversation at rest. `first` goes out with the first update."""
-        parts, before = self._parts, self._context.chats.reply_start(chat_id)
+        parts, chats, pool = self._parts, self._context.chats, self._context.pool
         seat.following = view
-        await _first_text(job)
+        await first_text(job, GRACE_SECONDS)
         updates: Updates = dict(first or {})
-        async for now in job.updates(self._context.settings.chat.updates_per_second):
+        sent: Updates = {}
+        async for now in moments(job, self._context.settings.chat.updates_per_second):
             if seat.view != view:
                 yield self._repair(seat)
                 return
-            text = before + now.text
-            updates[parts.live] = live_markdown(text) if text else waiting_html(now)
-            updates[parts.status] = reply_html(self._context.pool.status, now)
-            yield updates
-            updates = {}
+            text = chats.reply_start(chat_id) + now.text
+            shown: Updates = {
+                parts.live: live_markdown(text) if text else waiting_html(pool.status, now),
+                parts.status: reply_html(pool.status, now),
+            }
+            updates |= {part: value for part, value in shown.items() if sent.get(part) != value}
+            if updates:
+                yield updates
+            sent, updates = shown, {}
         await self._context.chats.settled(chat_id)
         if seat.view != view:
             yield self._repair(seat)
@@ -334,6 +352,7 @@ class Replies:
         messages = conversation.messages if conversation else ()
         chat_id = conversation.id if conversation else ""
         rows, hidden = rows_of(messages, seat.shown)
+        seat.noted = _noted(conversation)
         return {
             parts.chat_id: chat_id,
             parts.key: seat.key,
@@ -349,11 +368,7 @@ class Replies:
     def _waiting(self) -> Updates:
         """Something was asked, and the engine cannot begin yet."""
         status = self._context.pool.status
-        words = "Waiting for the model to load …" if status.state is PoolState.LOADING else "Preparing the prompt …"
-        return {
-            self._parts.live: f'<span class="waiting">{words}</span>',
-            self._parts.status: reply_html(status, busy=True),
-        }
+        return {self._parts.live: waiting_html(status), self._parts.status: reply_html(status, busy=True)}
 
     def _listing(self, seat: Seat, chat_id: str) -> str:
         return list_html(self._context.store.list(seat.search), chat_id, searched=seat.search.strip())
@@ -383,13 +398,12 @@ class Replies:
         seat.preset, seat.system_prompt, seat.sampling = fresh.preset, fresh.system_prompt, fresh.sampling
 
 
-async def _first_text(job: Job) -> None:
-    """Wait for the first text as long as nobody notices: drawn with the question, it is on the page sooner."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(GRACE_SECONDS):
-            async for now in job.updates(1 / GRACE_SECONDS):
-                if now.text:
-                    return
+def _noted(conversation: Conversation | None) -> tuple[str, ...]:
+    """The last message and what stands beneath it; empty without one."""
+    if conversation is None or not conversation.messages:
+        return ()
+    last = conversation.messages[-1]
+    return (last.id, *last.notes)
 
 
 def _earlier(hidden: int) -> gr.Button:

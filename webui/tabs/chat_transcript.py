@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from webui.chat.conversations import Message
-from webui.errors import AppError
-from webui.pool import Job, JobState
-from webui.tabs.present import escape, failure_html, list_html, plural, verdict_html
+from webui.chat.recovery import died
+from webui.errors import AppError, Cancelled
+from webui.tabs.present import escape, failure_html, list_html, verdict_html
 
 LATEX: list[dict[str, str | bool]] = [
     {"left": "$$", "right": "$$", "display": True},
@@ -22,6 +22,9 @@ LATEX: list[dict[str, str | bool]] = [
     {"left": "\\(", "right": "\\)", "display": False},
     {"left": "$", "right": "$", "display": False},
 ]
+
+CONTINUE, RETRY = "Continue", "Retry"
+"""The buttons of a reply that failed."""
 
 _GUARD = "\u200b"
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -41,7 +44,10 @@ class Row:
 def rows_of(messages: Sequence[Message], limit: int) -> tuple[list[Row], int]:
     """The rows of the last `limit` messages, and how many messages before them are not shown."""
     hidden = max(0, len(messages) - limit)
-    return [row for message in messages[hidden:] for row in _rows(message)], hidden
+    rows = [row for message in messages[hidden:] for row in _rows(message)]
+    if rows and (options := _options(messages[-1])):
+        rows[-1].shown["options"] = options
+    return rows, hidden
 
 
 def split_reasoning(text: str) -> tuple[str, str, bool]:
@@ -69,23 +75,35 @@ def question_html(text: str) -> str:
     return f'<div class="question">{escape(text)}</div>'
 
 
-def waiting_html(job: Job) -> str:
-    """What is happening before the first word of a reply."""
-    if job.state is JobState.QUEUED and job.place > 0:
-        return f'<span class="waiting">Waiting for {plural(job.place, "other reply", "other replies")} …</span>'
-    return '<span class="waiting">Reading the prompt …</span>'
-
-
 def note_html(message: Message) -> str:
-    """How a reply ended, if not by itself (stopped, or failed: cause and remedy), and what was done to its prompt."""
-    trimmed = list_html(message.notes)
+    """How a reply ended, if not by itself (stopped, or failed: cause and remedy), and what was done about it."""
+    notes = list_html(message.notes)
     if message.error is not None:
         error = AppError.from_dict(message.error)
+        error.hint = _next_step(error, begun=bool(message.content))
         title = "The reply broke off" if message.content else "There is no reply"
-        return failure_html(error, title=title) + trimmed
+        return failure_html(error, title=title, tone="warning" if isinstance(error, Cancelled) else "problem") + notes
     if message.partial:
-        return verdict_html("warning", "Stopped here. Continue goes on from this point.") + trimmed
-    return trimmed
+        return verdict_html("warning", "Stopped here. Continue goes on from this point.") + notes
+    return notes
+
+
+def _next_step(error: AppError, *, begun: bool) -> str:
+    """What to do about a failed reply: first what can be done right here."""
+    here = f"{CONTINUE} goes on from here, {RETRY} asks again." if begun else f"{RETRY} asks again."
+    if isinstance(error, Cancelled):
+        return here
+    if died(error):
+        return f"{here} If it happens again, choose another loader on the Model tab."
+    return f"{here} {error.hint}".strip()
+
+
+def _options(message: Message) -> list[dict[str, str]]:
+    """The buttons of a reply that failed: what they do is the value."""
+    if message.role != "assistant" or message.error is None:
+        return []
+    names = (CONTINUE, RETRY) if message.content else (RETRY,)
+    return [{"value": name} for name in names]
 
 
 def show_literally(text: str) -> str:
