@@ -20,6 +20,19 @@ BESIDE_TOKENS = {"tokenizer.ggml.scores": (FLOAT32,), "tokenizer.ggml.token_type
 SPARE_BLOCKS = 8
 """Blocks that may be counted and not be there: those for predicting several tokens are sometimes left out."""
 
+LARGEST_SIZE = 1 << 24
+SIZES = (
+    "block_count",
+    "embedding_length",
+    "feed_forward_length",
+    "expert_count",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+)
+"""Counts and widths that memory is planned by."""
+
 PLAIN = frozenset(
     {"llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "granite", "olmo2", "starcoder2", "stablelm"}
 )
@@ -37,6 +50,7 @@ def check_model(label: str, architecture: str | None, headers: Sequence[GgufHead
 def _contradictions(first: GgufHeader, architecture: str, tensors: Sequence[TensorInfo]) -> Iterator[str]:
     own = {key.removeprefix(f"{architecture}."): value for key, value in first.metadata.items()}
     yield from _vocabulary(first)
+    yield from _sizes(own)
     yield from _experts(own)
     yield from _blocks(own, tensors)
     if architecture in PLAIN:
@@ -56,6 +70,14 @@ def _vocabulary(first: GgufHeader) -> Iterator[str]:
             yield f"{name} is no list of numbers of the right type"
         elif first.lengths[key] < count:
             yield f"{name} has {first.lengths[key]:,} entries for {count:,} tokens"
+
+
+def _sizes(own: Mapping[str, Any]) -> Iterator[str]:
+    for key in SIZES:
+        value = own.get(key)
+        sizes = [size for one in (value if isinstance(value, list) else [value]) if (size := _whole(one)) is not None]
+        if max(sizes, default=0) > LARGEST_SIZE:
+            yield f"its {key} is {max(sizes):,}, which no model has"
 
 
 def _experts(own: Mapping[str, Any]) -> Iterator[str]:
