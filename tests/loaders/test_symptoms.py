@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 import pytest
 
@@ -56,6 +57,18 @@ LLAMA_CPP: list[tuple[str, type[AppError]]] = [
         CorruptFile,
     ),
     ("llama_model_load: error loading model: check_tensor_dims: tensor 'blk.0.attn_k.weight' not found", CorruptFile),
+    (
+        "0.00.004.1 E llama_model_load: error loading model: error loading model hyperparameters: key "
+        "llama.rope.dimension_count has wrong type str but expected type u32",
+        CorruptFile,
+    ),
+    (
+        "llama_model_load: error loading model: error loading model hyperparameters: key llama.attention.head_count "
+        "has wrong array length; expected 2, got 600",
+        CorruptFile,
+    ),
+    ("error loading model: error loading model hyperparameters: invalid n_rot: 8, expected 16", CorruptFile),
+    ("error loading model vocabulary: Index out of array bounds for toktypes (1 < 481)", CorruptFile),
     (
         "llama_model_load: error loading model: error loading model hyperparameters: key not found in model: "
         "llama.block_count",
@@ -185,6 +198,16 @@ def test_a_driver_that_an_engine_goes_on_without_explains_a_refusal_and_no_death
 def test_a_quiet_engine_dies_of_nothing_known() -> None:
     death = explain_exit("Engine", -11, ["ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device"])
     assert type(death) is EngineCrashed
+
+
+def test_a_line_of_megabytes_is_read_as_far_as_it_matters() -> None:
+    """An engine quotes a damaged header whole: a search that takes the square of its length would never end."""
+    line = "llama_model_load: error loading model: unknown model architecture: '" + "x" * 2_000_000 + "'"
+    used = time.process_time()
+    error = explain_lines("Engine", "load the model", [line] * 3)
+    explain_exit("Engine", -6, [line] * 3)
+    assert time.process_time() - used < 5
+    assert isinstance(error, EngineRefused | UnsupportedArchitecture)
 
 
 def test_the_name_the_engine_does_not_know_is_told() -> None:

@@ -33,6 +33,8 @@ from webui.errors import (
 
 LINE_CHARACTERS = 300
 """A line as it is quoted is not longer."""
+READ_CHARACTERS = 2000
+"""So much of a line is looked at: some engines print a damaged file's megabytes as one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,7 @@ _MODELS = (
         r"|failed to read (?:magic|header|key-value pairs|tensor info|(?:the )?tensor data)|wrong number of tensors"
         r"|missing tensor|tensor '[^']*' (?:not found|has wrong shape|has invalid data)"
         r"|unexpectedly reached end of file|invalid number of (?:elements|dimensions)|key not found in model"
+        r"|key \S+ has wrong (?:type|array length)|invalid (?:n_rot|gguf type for )|out of array bounds for"
         r"|not divisible by block size|bad vocab size|SafetensorError|Error while deserializing header|HeaderTooLarge"
         r"|HeaderTooSmall|InvalidHeader|MetadataIncompleteBuffer|PytorchStreamReader|invalid load key|Ran out of input"
         r"|EOFError|JSONDecodeError|not a valid JSON file|size mismatch for |UnicodeDecodeError",
@@ -345,7 +348,8 @@ _HARMLESS = tuple(symptom for symptom in TABLE if symptom.harmless)
 
 def find(lines: Sequence[str], *, dead: bool = False) -> Finding | None:
     """The entry of the table that `lines` prove, if any. `dead`: the process that said them has ended."""
-    numbered = [(place, line) for place, line in enumerate(lines) if not _NOISE.search(line)]
+    read = ((place, line[:READ_CHARACTERS]) for place, line in enumerate(lines))
+    numbered = [(place, line) for place, line in read if not _NOISE.search(line)]
     telling = [(place, line) for place, line in numbered if not any(each.pattern.search(line) for each in _HARMLESS)]
     for symptom in TABLE:
         if dead and symptom.harmless:
@@ -359,9 +363,9 @@ def find(lines: Sequence[str], *, dead: bool = False) -> Finding | None:
 
 def last_words(lines: Sequence[str]) -> str:
     """The last line in which a dying process says why in its own words; empty if there is none."""
-    return next((said(line) for line in reversed(lines) if _LAST_WORDS.search(line)), "")
+    return next((said(line) for line in reversed(lines) if _LAST_WORDS.search(line[:READ_CHARACTERS])), "")
 
 
 def said(line: str) -> str:
     """A line as it is quoted: without the engine's clock, of bounded length."""
-    return _CLOCK.sub("", line.strip())[:LINE_CHARACTERS]
+    return _CLOCK.sub("", line[:READ_CHARACTERS].strip())[:LINE_CHARACTERS]

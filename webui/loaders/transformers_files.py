@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from webui.loaders.contract import Verdict
+from webui.loaders.llama_files import REMOVED_TYPES
 from webui.models.facts import ModelFacts, ModelFormat
 
 GGUF_ARCHITECTURES = frozenset(
@@ -113,7 +114,7 @@ def _against_gguf(facts: ModelFacts) -> str | None:
         return f"transformers cannot rebuild a {facts.architecture or 'nameless'} model from GGUF."
     if facts.architecture == "llama" and facts.expert_count:
         return "transformers cannot rebuild llama models made of experts from GGUF."
-    unknown = sorted(name for name in facts.tensor_types if name.startswith("TYPE_"))
+    unknown = sorted(name for name in facts.tensor_types if name.startswith("TYPE_") or name in REMOVED_TYPES)
     if unknown:
         return f"transformers does not know the quantisation {unknown[0]}."
     return None
