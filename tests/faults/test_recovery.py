@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from tests.app_process import ROOT
 from tests.loaders import toy
-from webui.errors import EngineCrashed, EngineRefused, MissingPackage
+from tests.loaders.conftest import COMMON
+from webui.errors import EngineCrashed, EngineRefused, HostOutOfMemory, MissingPackage
 from webui.loaders import LOADERS
 from webui.loaders.contract import GenerationRequest, LoaderSpec
 from webui.loaders.sampling import SamplingParameters
@@ -86,3 +93,71 @@ async def test_a_cpu_that_crashes_the_default_flags_costs_one_crash_and_never_a_
         again = await pool.load(request)
         assert [(rung.attempt.kind, rung.state) for rung in again.ladder] == [(StepKind.REMEMBERED, "worked")]
         assert len(pool.failures()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize("name", ["xllamacpp", "llama-cpp-python"])
+async def test_a_worker_with_too_little_memory_gets_a_model_that_fits(
+    pool_of: OpenPool, starter_model: Path, name: str
+) -> None:
+    own = psutil.Process()
+    async with pool_of(LOADERS[name], limits__worker_memory_mib=420) as pool:
+        before = own.memory_info().rss
+        values = {**COMMON, "context_size": 8192, "cache_type_k": "f32", "cache_type_v": "f32"}
+        status = await pool.load(LoadRequest(inspect_model(starter_model), name, values))
+        assert status.model is not None and status.degraded is not None
+        smaller = status.model.context_size < 8192
+        assert smaller or status.parameters["cache_type_k"] != "f32", status.parameters
+        assert (await pool.submit(HELLO, owner="test").wait()).state is JobState.DONE
+        assert own.memory_info().rss - before < 30 * 1024 * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+async def test_where_nothing_can_fit_the_load_is_refused_with_the_numbers(
+    pool_of: OpenPool, starter_model: Path
+) -> None:
+    async with pool_of(LOADERS["llama-cpp-python"], limits__worker_memory_mib=24) as pool:
+        with pytest.raises(HostOutOfMemory, match="MiB") as refused:
+            await pool.load(LoadRequest(inspect_model(starter_model), parameters={"use_mmap": False}))
+        assert "24" in refused.value.message + refused.value.cause
+        assert pool.workers() == []
+
+
+MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
+GROUP_BYTES = 800 * 1024 * 1024
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A memory control group, where this machine lets us make one."""
+    group = MEMORY_GROUPS / f"gguf-tests-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(GROUP_BYTES))
+    except OSError as error:
+        pytest.skip(f"no memory control group can be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_in_a_small_container_the_model_is_made_to_fit(small_group: Path, tmp_path: Path, starter_model: Path) -> None:
+    values = ["context_size=8192", "cache_type_k=f32", "cache_type_v=f32", "slots=4", "use_mmap=false"]
+    arguments = [
+        *(sys.executable, str(ROOT / "app.py"), "--no-setup", "run", str(starter_model), "Say hello."),
+        *("--loader", "xllamacpp", "--set", "max_tokens=4"),
+        *(part for value in values for part in ("--set", value)),
+    ]
+    joined = f"echo $$ > {small_group / 'tasks'} && exec {shlex.join(arguments)}"
+    done = subprocess.run(
+        ["sh", "-c", joined],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GGUF_HOME": str(tmp_path)},
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "smaller" in done.stderr or "instead of" in done.stderr, done.stderr
+    killed = (small_group / "memory.oom_control").read_text()
+    assert "oom_kill 0" in killed, killed

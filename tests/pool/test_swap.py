@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.pool.conftest import ROOM_FOR_ONE, facts, loader
-from webui.errors import Cancelled, EngineCrashed, EngineRefused, NotLoaded
+from webui.errors import Cancelled, EngineCrashed, EngineHung, EngineRefused, NotLoaded
 from webui.loaders.contract import GenerationRequest, LoadedModel
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts
@@ -18,7 +18,7 @@ from webui.planning.recovery import StepKind
 from webui.pool import Job, JobState, LoadRequest, Pool, PoolState
 
 MakePool = Callable[..., Pool]
-SLOW = {"delay": 0.02, "context_size": 1000}
+SLOW = {"delay": 0.05, "context_size": 1000}
 
 
 def words(count: int) -> str:
@@ -72,14 +72,14 @@ async def test_without_a_remake_only_the_same_file_takes_a_reply_over(make_pool:
     pool = make_pool()
     one = facts("one")
     await pool.load(LoadRequest(one, parameters=SLOW))
-    request = GenerationRequest(words(40), SamplingParameters(max_tokens=30))
+    request = GenerationRequest(words(200), SamplingParameters(max_tokens=100))
     job = pool.submit(request, owner="a", made_for=one)
     await reached(job, 3)
     await pool.load(LoadRequest(one, parameters=SLOW, running="hand over"))
     await job.wait()
     # The toy repeats its prompt, and the prompt of the second part is the first prompt and what was written.
-    assert (job.state, job.tokens) == (JobState.DONE, 30)
-    job = pool.submit(GenerationRequest(words(40)), owner="a", made_for=one)
+    assert (job.state, job.tokens) == (JobState.DONE, 100)
+    job = pool.submit(GenerationRequest(words(200)), owner="a", made_for=one)
     await reached(job, 3)
     await pool.load(LoadRequest(facts("two"), running="hand over"))
     await job.wait()
@@ -153,11 +153,30 @@ async def test_a_crash_at_the_first_prompt_is_cured_by_safer_flags_and_happens_o
     assert [story.outcome for story in pool.loads()] == ["loaded", "loaded", "loaded"]
 
 
+async def test_a_job_sent_to_a_worker_that_died_unseen_is_answered_by_the_next_one(make_pool: MakePool) -> None:
+    pool = make_pool()
+    await pool.load(LoadRequest(facts("one")))
+    pid = pool.status.pid or 0
+    os.kill(pid, signal.SIGKILL)  # and the pool has had no turn to notice
+    job = await pool.submit(GenerationRequest("are you there"), owner="a").wait()
+    assert (job.state, job.text) == (JobState.DONE, "are you there ")
+
+
+async def test_a_hung_engine_is_recorded_before_it_is_ended(make_pool: MakePool) -> None:
+    pool = make_pool(limits__silence_timeout_seconds=1)
+    await pool.load(LoadRequest(facts("one")))
+    job = await pool.submit(GenerationRequest("a HANG"), owner="a").wait()
+    assert isinstance(job.error, EngineHung)
+    assert any("toy.py" in line for line in job.error.evidence), job.error.evidence
+    failure = pool.failures()[0]
+    assert (failure.phase, type(failure.error)) == ("reply", EngineHung)
+
+
 async def test_jobs_that_wait_for_a_model_that_dies_on_its_way_out_go_to_the_next(make_pool: MakePool) -> None:
     pool = make_pool()
     old = facts("old")
     await pool.load(LoadRequest(old, parameters=SLOW))
-    running = pool.submit(GenerationRequest(words(200)), owner="a", made_for=old)
+    running = pool.submit(GenerationRequest(words(60)), owner="a", made_for=old)
     waiting = pool.submit(GenerationRequest(words(3)), owner="b", made_for=old, remake=rest_of_it)
     await reached(running, 1)
     pid = pool.status.pid or 0

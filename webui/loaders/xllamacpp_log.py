@@ -42,7 +42,7 @@ class LogFile:
             self._write_to(Path(f"/proc/self/fd/{self._file.fileno()}"))
             return self
         with contextlib.suppress(OSError):  # a disk without room costs the details, not the model
-            self._file = tempfile.NamedTemporaryFile(prefix="engine-", suffix=".log", delete=False)  # noqa: SIM115
+            self._file = tempfile.NamedTemporaryFile(prefix="engine-", suffix=".log", delete=False)
             self._name = Path(self._file.name)
             self._write_to(self._name)
             self._remove_name()

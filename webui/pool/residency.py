@@ -177,6 +177,7 @@ class Residency:
                     pass
         except TimeoutError:
             error = EngineHung(f"{worker.spec.title} loaded the model and then said nothing for {limit:.0f} s.")
+            await worker.record_state()
             error.evidence = tuple(worker.output)
             raise error from None
 
@@ -235,6 +236,7 @@ class Residency:
                 f"{worker.spec.title} said nothing for {limit:.0f} s; its worker was ended.",
                 cause="its process lived on and produced no token",
             )
+            await worker.record_state()
             self._hung.evidence = tuple(worker.output)
             worker.kill()
         return self._hung

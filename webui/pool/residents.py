@@ -31,6 +31,7 @@ from webui.settings import Settings
 
 log = logging.getLogger(__name__)
 
+MEBIBYTE = 1024 * 1024
 KEPT_FAILURES = 6
 """Failed attempts that a restart still knows of; each restart has its own bound of steps."""
 
@@ -157,7 +158,7 @@ class Residents:
     def _with_room(self, situation: Situation, previous: Residency | None) -> Situation:
         """What there is to plan with: the memory that is free, and what the model before it would give back."""
         freed = previous.worker.memory_bytes() if previous is not None and previous.worker is not None else None
-        free = self._available_memory()
+        free = self._free_memory()
         return replace(
             situation,
             host_available=None if free is None else free + (freed or 0),
@@ -220,7 +221,7 @@ class Residents:
         began = time.time()
         error: AppError | None = None
         outcome: Outcome = "cancelled"
-        situation = replace(residency.situation, host_available=self._available_memory(), elapsed_seconds=0.0)
+        situation = replace(residency.situation, host_available=self._free_memory(), elapsed_seconds=0.0)
         self._climbs = ()
         failed = [one for one in situation.tried[:-1] if one.error is not None][-KEPT_FAILURES:]
         died = Tried(situation.tried[-1].attempt, death)
@@ -249,7 +250,7 @@ class Residents:
         climb = Climb(
             residency,
             situation,
-            memory=self._available_memory,
+            memory=self._free_memory,
             device_memory=self._device_memory,
             experience=self._experience,
             versions=versions,
@@ -273,11 +274,7 @@ class Residents:
             facts,
             surroundings,
             queue_length=limits.queue_length,
-            limits=WorkerLimits(
-                limits.start_timeout_seconds,
-                limits.load_timeout_seconds,
-                (limits.worker_memory_mib << 20) or None,
-            ),
+            limits=WorkerLimits(limits.start_timeout_seconds, limits.load_timeout_seconds, self._memory_limit()),
             silence_seconds=limits.silence_timeout_seconds,
         )
         return residency
@@ -286,7 +283,7 @@ class Residents:
         """Both models at once: only where the host has room, and never where they would share a GPU."""
         if previous.loaded is None or previous.loaded.device_kind != "cpu":
             return False
-        return fits_beside(need_of(situation, first).total, self._available_memory())
+        return fits_beside(need_of(situation, first).total, self._free_memory())
 
     def _retire(self, residency: Residency) -> None:
         residency.retiring = True
@@ -303,6 +300,15 @@ class Residents:
     def _progress(self, step: str, share: float | None) -> None:
         self.step, self.share = step, share
         self._changed()
+
+    def _free_memory(self) -> int | None:
+        """Bytes that a worker may take: what is free, and no more than the configured limit."""
+        free, limit = self._available_memory(), self._memory_limit()
+        return limit if free is None else min(free, limit or free)
+
+    def _memory_limit(self) -> int | None:
+        mebibytes = self._settings().limits.worker_memory_mib
+        return mebibytes * MEBIBYTE if mebibytes else None
 
     def _failed(self, residency: Residency, phase: str, loader: str, error: AppError) -> None:
         self._history.add_failure(Failure(phase, loader, model_id(residency.facts), error))
