@@ -16,8 +16,8 @@ from webui.chat.service import ChatService
 from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
-from webui.hardware import detect
-from webui.hardware.facts import HardwareFacts, fingerprint
+from webui.hardware import SYSTEM_ROOT, detect, memory
+from webui.hardware.facts import HardwareFacts, fingerprint, free_device_memory
 from webui.loaders import LOADERS
 from webui.loaders.contract import LoaderSpec
 from webui.models.catalogue import Catalogue
@@ -75,7 +75,19 @@ class AppContext:
 
         history = History(paths.history)
         experience = Experience(paths.experience, lambda: fingerprint(context.detected()))
-        pool = Pool(current_settings, all_loaders, history=history, experience=experience)
+
+        def free_on_devices() -> int | None:
+            facts = context.detected()
+            return free_device_memory(detect(paths.models) if facts.gpus else facts)
+
+        pool = Pool(
+            current_settings,
+            all_loaders,
+            lambda: memory.detect(SYSTEM_ROOT).available,
+            device_memory=free_on_devices,
+            history=history,
+            experience=experience,
+        )
         chats = ChatService(pool, store, presets, current_settings, extensions)
         context = cls(
             paths,

@@ -41,7 +41,7 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[Callable[..., Pool]]:
         settings = Settings.load(
             Paths.from_environment({"GGUF_HOME": str(tmp_path)}), environment={}, command_line=values, loaders=known
         )
-        pool = Pool(lambda: settings, known, available_memory=lambda: available)
+        pool = Pool(lambda: settings, known, lambda: available, device_memory=lambda: 0)
         pools.append(pool)
         return pool
 

@@ -71,6 +71,16 @@ class HardwareFacts:
     problems: tuple[str, ...] = field(default=())
 
 
+def free_device_memory(facts: HardwareFacts) -> int | None:
+    """Free bytes of all GPUs together: 0 where there is none, `None` where one of them, or whether there is one, is
+    not known.
+    """
+    free = [gpu.memory_free for gpu in facts.gpus]
+    if not free:
+        return None if any("GPU" in problem for problem in facts.problems) else 0
+    return None if None in free else sum(count for count in free if count is not None)
+
+
 def fingerprint(facts: HardwareFacts) -> str:
     """One line that stays the same as long as the machine does, as far as engines care: what runs on one runs on it.
 

@@ -83,8 +83,8 @@ class Climb:
         """One attempt; returns its error, or `None` with the model loaded."""
         spec = self.situation.specs[attempt.loader]
         began = self._open(attempt)
-        self._look_around()
         try:
+            await self._look_around()
             parameters = spec.parameters.parse(attempt.parameters, where=f"the parameters of {spec.title}")
             await self.residency.load(spec, parameters, self._progress)
         except AppError as error:
@@ -135,8 +135,9 @@ class Climb:
         version = self._versions.get(attempt.loader)
         await asyncio.to_thread(self._experience.remember, situation.facts, version, known)
 
-    def _look_around(self) -> None:
-        self.situation = replace(self.situation, host_available=self._memory(), device_available=self._device_memory())
+    async def _look_around(self) -> None:
+        on_devices = await asyncio.to_thread(self._device_memory)
+        self.situation = replace(self.situation, host_available=self._memory(), device_available=on_devices)
 
     def _open(self, attempt: Attempt) -> float:
         self.rungs.append(Rung(attempt, "running", time.time()))

@@ -45,7 +45,8 @@ def _machine_memory() -> int | None:
 class Pool:
     """See the module. All methods belong to one event loop; `settings` is asked anew at each use.
 
-    `available_memory` and `device_memory` say how many bytes are free on the host and on the GPUs (`None`: unknown).
+    `available_memory` and `device_memory` say how many bytes are free on the host and on the GPUs (0: there is no GPU,
+    `None`: unknown); the latter may take its time and is asked in a thread.
     """
 
     def __init__(
@@ -275,9 +276,11 @@ def _notes(current: Residency | None) -> tuple[str, ...]:
 
 
 @contextlib.asynccontextmanager
-async def open_pool(settings: Callable[[], Settings], loaders: Mapping[str, LoaderSpec]) -> AsyncGenerator[Pool, None]:
-    """A pool that is closed at the end of the block, for programs and commands."""
-    pool = Pool(settings, loaders)
+async def open_pool(
+    settings: Callable[[], Settings], loaders: Mapping[str, LoaderSpec], **options: Any
+) -> AsyncGenerator[Pool, None]:
+    """A pool that is closed at the end of the block, for programs and commands; `options` are those of `Pool`."""
+    pool = Pool(settings, loaders, **options)
     try:
         yield pool
     finally:

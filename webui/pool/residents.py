@@ -136,7 +136,7 @@ class Residents:
         climb = self._climb(incoming, choice.situation, choice.versions)
         for loader, error in choice.passed_over:
             climb.skip(Attempt(StepKind.ASKED, loader, {}, reason="It stands first in the order of priority."), error)
-        first = next_attempt(self._with_room(choice.situation, previous))
+        first = next_attempt(await self._with_room(choice.situation, previous))
         if isinstance(first, GiveUp):
             raise first.error
         self.incoming = incoming
@@ -155,14 +155,14 @@ class Residents:
                 await to_the_end(_hand_over(previous, incoming))
             self._retire(previous)
 
-    def _with_room(self, situation: Situation, previous: Residency | None) -> Situation:
+    async def _with_room(self, situation: Situation, previous: Residency | None) -> Situation:
         """What there is to plan with: the memory that is free, and what the model before it would give back."""
         freed = previous.worker.memory_bytes() if previous is not None and previous.worker is not None else None
         free = self._free_memory()
         return replace(
             situation,
             host_available=None if free is None else free + (freed or 0),
-            device_available=self._device_memory(),
+            device_available=await asyncio.to_thread(self._device_memory),
         )
 
     async def _make_room(self, previous: Residency, incoming: Residency, climb: Climb, running: RunningJobs) -> None:
