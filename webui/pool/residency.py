@@ -200,7 +200,7 @@ class Residency:
                 job.sent_again = True
                 self.scheduler.adopt([job])
                 return
-            job.fail((self._hung or error) if lost else error)
+            job.fail(error)
             if not lost:  # a death is recorded once, by the watcher
                 self._surroundings.on_failure("reply", spec.name, error)
 
@@ -238,7 +238,7 @@ class Residency:
             )
             await worker.record_state()
             self._hung.evidence = tuple(worker.output)
-            worker.kill()
+            worker.kill(because=self._hung)
         return self._hung
 
     # --- the worker's death -------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class Residency:
         phase = "reply" if self.scheduler.running else "idle"
         self.scheduler.pause()
         self.worker, self.loaded = None, None
-        death = self._hung or worker.death()
+        death = worker.death()
         log.error("%s", death.message)
         self._surroundings.on_failure(phase, worker.spec.name, death)
         if self.retiring:
