@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
-from webui.errors import AppError, Cancelled, NotLoaded
+from webui.errors import AppError, Cancelled, MissingPackage, NotLoaded
 from webui.loaders.supervisor import WorkerLimits
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
@@ -79,8 +79,14 @@ class Residents:
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
-        """The steps of the load or restart that is on, or of the last one."""
-        return tuple(rung for climb in self._climbs for rung in climb.rungs)
+        """The steps of the load or restart that is on, or of the last one.
+
+        That a loader is not installed belongs to the story only where something failed.
+        """
+        rungs = tuple(rung for climb in self._climbs for rung in climb.rungs)
+        if any(rung.state == "failed" for rung in rungs):
+            return rungs
+        return tuple(rung for rung in rungs if not isinstance(rung.error, MissingPackage))
 
     @property
     def finishing(self) -> int:
