@@ -66,7 +66,8 @@ def make_door(root: Path, index_url: str) -> Door:
     shutil.copy(ROOT / "app.py", root)
     for name in ("__init__.py", "errors.py", "paths.py"):
         shutil.copy(ROOT / "webui" / name, root / "webui")
-    shutil.copytree(ROOT / "webui" / "setup", root / "webui" / "setup", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup", "remedies"):
+        shutil.copytree(ROOT / "webui" / name, root / "webui" / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "webui" / "cli.py").write_text(COMMANDS)
     (root / "requirements").mkdir()
     (root / "requirements" / "base.txt").write_text("# tiny\ntiny-page==1.0\ntiny-engine==1.0\n")

@@ -135,17 +135,21 @@ class RogueLoader(Loader[RogueParameters]):
             pass
 
     def _stopped(self, _: str) -> None:
+        self._print("begun")
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def _native(self, _: str) -> None:
         """Hang in a native call that keeps the interpreter to itself."""
+        self._print("begun")
         ctypes.PyDLL(None).sleep(3600)
 
     def _spin(self, _: str) -> None:
+        self._print("begun")
         while True:
             pass
 
     def _hang(self, _: str) -> None:
+        self._print("begun")
         time.sleep(3600)
 
     def _print(self, text: str) -> None:

@@ -247,9 +247,18 @@ class WorkerProcess:
             end = explain_exit(self.spec.title, self.exit_status, self._output.latest())
             log.warning("%s failed while it was unloaded: %s", self.spec.title, end.cause or end.message)
 
-    def kill(self, because: AppError | None = None) -> None:
-        """End the process at once; its death is then reported like any other, or as `because`."""
-        self._verdict = self._verdict or because
+    async def end_hung(self, error: AppError) -> None:
+        """Record what the silent process is doing as evidence of `error`, and end it; its death is then that error.
+
+        Also where the look itself ends it: stacks are read without the interpreter's lock, which now and then fails.
+        """
+        self._verdict = self._verdict or error
+        await self.record_state()
+        error.evidence = tuple(self.output)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process at once; its death is then reported like any other."""
         self._remember_descendants()
         self._kill_group()
 

@@ -177,8 +177,7 @@ class Residency:
                     pass
         except TimeoutError:
             error = EngineHung(f"{worker.spec.title} loaded the model and then said nothing for {limit:.0f} s.")
-            await worker.record_state()
-            error.evidence = tuple(worker.output)
+            await worker.end_hung(error)
             raise error from None
 
     async def _run(self, job: Job) -> None:
@@ -236,9 +235,7 @@ class Residency:
                 f"{worker.spec.title} said nothing for {limit:.0f} s; its worker was ended.",
                 cause="its process lived on and produced no token",
             )
-            await worker.record_state()
-            self._hung.evidence = tuple(worker.output)
-            worker.kill(because=self._hung)
+            await worker.end_hung(self._hung)
         return self._hung
 
     # --- the worker's death -------------------------------------------------------------------------------------
