@@ -125,7 +125,7 @@ async def test_a_crash_is_followed_by_what_was_done_about_it_and_continue_goes_o
         return room.store.get(chat.id).messages[-1].notes
 
     await until(lambda: bool(notes()))
-    assert notes()[0].startswith("It was started again with")
+    assert notes()[0].startswith("The engine was started again with")
     await room.pool.load(LoadRequest(toy_facts(NEW, "other"), parameters={"context_size": 1000}))
     job = await room.service.continue_reply(chat.id, sampling=SamplingParameters(max_tokens=3))
     await room.service.settled(chat.id)

@@ -72,6 +72,19 @@ def test_a_failure_without_text_has_a_note_and_no_empty_row() -> None:
     assert "There is no reply" in rows[0].shown["content"]
 
 
+def test_only_the_last_reply_that_failed_has_buttons() -> None:
+    error = EngineCrashed("It died.", signal="SIGSEGV").to_dict()
+    failed = said("assistant", "half", partial=True, error=error)
+    rows, _ = rows_of([said("user", "hi"), failed], 10)
+    assert rows[-1].shown["options"] == [{"value": "Continue"}, {"value": "Retry"}]
+    assert "Continue goes on from here, Retry asks again. If it happens again" in rows[-1].shown["content"]
+    rows, _ = rows_of([failed, said("user", "and?")], 10)
+    assert not any("options" in row.shown for row in rows)
+    rows, _ = rows_of([said("assistant", "", error=error)], 10)
+    assert rows[-1].shown["options"] == [{"value": "Retry"}]
+    assert not any("options" in row.shown for row in rows_of([said("assistant", "x", partial=True)], 10)[0])
+
+
 def test_a_stopped_reply_says_so_and_a_finished_one_says_nothing() -> None:
     assert "Stopped here" in note_html(said("assistant", "x", partial=True))
     assert note_html(said("assistant", "x")) == ""

@@ -36,13 +36,13 @@ def recovery_sentence(status: PoolStatus, dead: int | None) -> str | None:
     if status.state is PoolState.EMPTY:
         return ""
     if status.state is PoolState.FAILED:
-        return "It could not be started again: the model is not loaded any more."
+        return "The engine could not be started again: the model is not loaded any more."
     if status.state is not PoolState.READY or status.pid in (None, dead):
         return None
     worked = next((rung for rung in reversed(status.ladder) if rung.state == "worked"), None)
     if worked is None or worked.attempt.kind is StepKind.RESTART:
-        return "It was started again with the same settings."
+        return "The engine was started again with the same settings."
     if worked.attempt.kind in (StepKind.ASKED, StepKind.PREVIOUS_MODEL):
         return ""  # another load came in between, which the page shows by itself
     given_up = f": {worked.attempt.given_up.rstrip('.')}" if worked.attempt.given_up else ""
-    return f"It was started again with {worked.attempt.kind.value}{given_up}."
+    return f"The engine was started again with {worked.attempt.kind.value}{given_up}."

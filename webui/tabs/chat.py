@@ -185,7 +185,7 @@ def _wire(
     parts.log.edit(replies.edit, where, shown, **reply)
     buttons.undo.click(replies.undo, where, shown, **reply)
     buttons.stop.click(replies.stop, where, None, **quick)
-    ticking(IDLE_SECONDS, "Chat").tick(replies.idle, where, [parts.empty, parts.log], **quick)
+    ticking(IDLE_SECONDS, "Chat").tick(replies.idle, where, [parts.empty, parts.log, parts.status], **quick)
     parts.earlier.click(replies.show_earlier, where, [parts.log, parts.earlier], **quick)
 
     async def say(seat: Seat, chat_id: str, event: gr.EventData) -> Any:

@@ -24,6 +24,7 @@ from webui.pool import Job
 from webui.tabs import extension_panels
 from webui.tabs.controls import build_group, read_values, show_values
 from webui.tabs.present import one_sentence
+from webui.tabs.status import Item
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """For events that change something small: no spinner over their outputs, and no entry in the page's API."""
@@ -46,9 +47,9 @@ class Seat:
     come yet. `starting` is there from a question until its job is, so that a second Enter does not ask twice and Stop
     has something to stop. `view` counts up whenever the page turns to something else; a stream that finds another
     number than its own ends. `following` is the view of the stream that is on, or 0, and `question` what it answers.
-    `idle` is what the column was last told while nothing was going on, and `noted` the last message it shows with the
-    notes beneath it. `chat_id` is the conversation shown, "" a new one; it is None until the page has said which one it
-    shows, which it does again when the server was started anew under it.
+    `idle` is what the column was last told while nothing was going on, `noted` the last message it shows with the notes
+    beneath it, `answering` who its last line says will answer. `chat_id` is the conversation shown, "" a new one; it is
+    None until the page has said which one it shows, which it does again when the server was started anew under it.
     """
 
     key: str = ""
@@ -56,6 +57,7 @@ class Seat:
     starting: asyncio.Task[Job] | None = None
     idle: str = ""
     noted: tuple[str, ...] = ()
+    answering: list[Item] = field(default_factory=list)
     view: int = 0
     following: int = 0
     question: str = ""

@@ -25,7 +25,7 @@ from webui.tabs.chat_panel import Asked, Panel, Seat, fresh_seat, take_from
 from webui.tabs.chat_transcript import CONTINUE, live_markdown, question_html, read_literally, rows_of
 from webui.tabs.chat_words import refusal_html, waiting_html
 from webui.tabs.present import one_sentence, plural
-from webui.tabs.status import reply_html
+from webui.tabs.status import model_items, reply_html
 
 GRACE_SECONDS = 0.05
 """How long the page is not told of something that may be over before it could have drawn it."""
@@ -229,15 +229,18 @@ class Replies:
         self._context.chats.stop(chat_id)
 
     async def idle(self, seat: Seat, chat_id: str) -> Updates:
-        """While nothing goes on: what can be asked of whom, as models come and go, and what became of an engine that
-        died in the last reply. Sent only when it has changed.
+        """While nothing goes on: what can be asked of whom, who answers, as models come and go, and what became of an
+        engine that died in the last reply. Sent only when it has changed.
         """
         chat_id = seat.where(chat_id)
         parts = self._parts
-        updates: Updates = {parts.empty: gr.skip(), parts.log: gr.skip()}
+        updates: Updates = {parts.empty: gr.skip(), parts.log: gr.skip(), parts.status: gr.skip()}
         conversation = self._find(chat_id)
         if seat.starting or (conversation and self._context.chats.active_job(chat_id)):
             return updates
+        status = self._context.pool.status
+        if model_items(status) != seat.answering:
+            seat.answering, updates[parts.status] = model_items(status), reply_html(status)
         empty = "" if conversation and conversation.messages else self._empty_html()
         if empty != seat.idle:
             seat.idle = updates[parts.empty] = empty
@@ -352,7 +355,8 @@ class Replies:
         messages = conversation.messages if conversation else ()
         chat_id = conversation.id if conversation else ""
         rows, hidden = rows_of(messages, seat.shown)
-        seat.noted = _noted(conversation)
+        status = self._context.pool.status
+        seat.noted, seat.answering = _noted(conversation), model_items(status)
         return {
             parts.chat_id: chat_id,
             parts.key: seat.key,
@@ -362,7 +366,7 @@ class Replies:
             parts.log: [row.shown for row in rows],
             parts.question: "",
             parts.live: "",
-            parts.status: reply_html(self._context.pool.status),
+            parts.status: reply_html(status),
         }
 
     def _waiting(self) -> Updates:
