@@ -257,8 +257,9 @@ class WorkerProcess:
         error.evidence = tuple(self.output)
         self.kill()
 
-    def kill(self) -> None:
-        """End the process at once; its death is then reported like any other."""
+    def kill(self, because: AppError | None = None) -> None:
+        """End the process at once; its death is then reported like any other, or as `because`."""
+        self._verdict = self._verdict or because
         self._remember_descendants()
         self._kill_group()
 
