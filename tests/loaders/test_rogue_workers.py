@@ -305,13 +305,16 @@ async def test_a_hung_worker_that_dies_of_the_look_was_hung() -> None:
         async with asyncio.timeout(10):
             while "begun" not in worker.output:
                 await asyncio.sleep(0.01)
-        ending = asyncio.create_task(worker.end_hung(EngineHung("It said nothing.")))
-        await asyncio.sleep(0.05)
+        hung = EngineHung("It said nothing.")
+        ending = asyncio.create_task(worker.end_hung(hung))
+        async with asyncio.timeout(10):
+            while not any("_hang" in line for line in worker.output):
+                await asyncio.sleep(0.01)
         os.kill(worker.pid, signal.SIGSEGV)
         await ending
         _, error = await generation
         assert isinstance(error, EngineHung)
-        assert any("_hang" in line for line in error.evidence)
+        assert any("_hang" in line for line in hung.evidence)
 
 
 async def test_a_load_that_hangs_leaves_its_stack() -> None:

@@ -6,12 +6,19 @@ tells a spinning thread from a waiting one.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+STATE_SECONDS = 0.5
+"""The time between the two looks that tell a thread that computes from one that waits."""
 
 SPINNING_SHARE = 0.2
 """A thread that used this share of the time between two looks was at work."""
@@ -43,6 +50,19 @@ class Look:
     state: str
     waits_for: str
     seconds: float
+
+
+async def watch(pids: list[int], *, dumps_stacks: bool) -> list[str]:
+    """Look at the processes for half a second and say in lines what they do.
+
+    With `dumps_stacks`, the first of them prints its Python stacks when it gets SIGUSR1, and is asked to.
+    """
+    before = look(pids)
+    if sys.platform != "win32" and dumps_stacks:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[0], signal.SIGUSR1)
+    await asyncio.sleep(STATE_SECONDS)
+    return describe(before, look(pids), STATE_SECONDS)
 
 
 def look(pids: Iterable[int]) -> dict[tuple[int, int], Look]:

@@ -12,8 +12,6 @@ import contextlib
 import itertools
 import json
 import logging
-import os
-import signal
 import sys
 import uuid
 from collections import deque
@@ -32,7 +30,7 @@ from webui.loaders.contract import GenerationRequest, LoadedModel, LoaderSpec
 from webui.loaders.generation import Generation
 from webui.loaders.memory_kills import MemoryKills
 from webui.loaders.parameters import Parameters
-from webui.loaders.process_state import describe, look
+from webui.loaders.process_state import watch
 from webui.loaders.worker_output import WorkerOutput, readable, within
 from webui.models.facts import ModelFacts, facts_to_dict
 
@@ -48,8 +46,6 @@ KILL_SECONDS = 5.0
 CLOSED_SECONDS = 1.0
 """How long a worker whose channel has ended may take to end itself."""
 TOKENIZE_SECONDS = 60.0
-STATE_SECONDS = 0.5
-"""The time between the two looks that tell a thread that computes from one that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +204,8 @@ class WorkerProcess:
 
         Takes half a second, and comes back whatever state the process is in. To be called before it is ended.
         """
-        pids = [process.pid for process in self._family()]
-        if not pids:
-            return
-        before = look(pids)
-        if sys.platform != "win32" and self._greeted:  # from its greeting on, the worker answers this signal
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pids[0], signal.SIGUSR1)
-        await asyncio.sleep(STATE_SECONDS)
-        self._output.add(describe(before, look(pids), STATE_SECONDS))
+        if pids := [process.pid for process in self._family()]:
+            self._output.add(await watch(pids, dumps_stacks=self._greeted))
 
     async def stop(self) -> None:
         """End the process and everything it started: politely first, then by force. Safe to call twice."""
