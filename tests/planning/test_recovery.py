@@ -368,7 +368,7 @@ def test_the_second_load_goes_straight_to_what_worked() -> None:
     again = next_attempt(replace(start, known=learnt(start, CRASH)))
     assert isinstance(again, Attempt)
     assert (again.kind, again.changes) == (StepKind.REMEMBERED, {"cpu_repacking": "off"})
-    assert again.reason == "Last time llama-cpp-python crashed (SIGSEGV) with what was asked; this worked."
+    assert again.reason == "Last time, as asked, llama-cpp-python crashed (SIGSEGV); this worked."
     assert again.given_up == "weight repacking"
 
 
@@ -377,7 +377,7 @@ def test_the_second_load_goes_straight_to_the_loader_that_worked() -> None:
     again = next_attempt(replace(start, known=learnt(start, MISSING, REFUSED)))
     assert isinstance(again, Attempt)
     assert (again.kind, again.loader, again.changes) == (StepKind.REMEMBERED, "llama-cpp-python", {})
-    assert again.reason == "Last time ctransformers is not installed; llama-cpp-python opened it."
+    assert again.reason == "Last time ctransformers was not installed; llama-cpp-python opened it."
 
 
 def test_what_was_learnt_for_other_parameters_does_not_count() -> None:
@@ -492,7 +492,7 @@ def banner(start: Situation, *errors: AppError) -> tuple[str, list[str]]:
         (
             situation("llama-cpp-python", asked={"gpu_layers": 28}, device_available=5 * GIB),
             (IncompatibleDriver("llama-cpp-python needs a newer driver."),),
-            "Runs on the CPU: llama-cpp-python needs a newer driver.",
+            "Runs on the CPU: the GPU driver was too old for llama-cpp-python.",
             ["Try again as asked"],
         ),
         (
@@ -528,14 +528,27 @@ def test_the_end_tells_the_first_cause_and_the_story_in_order() -> None:
     assert end is not None
     assert isinstance(end.error, MissingPackage)
     assert end.error.message == "ctransformers is not installed."
-    assert end.error.cause == (
-        "ctransformers is not installed. transformers could not load the model. "
-        "llamafile crashed (SIGSEGV) (3 attempts: next loader, safer engine flags)."
-    )
+    assert end.error.cause == "The 4 attempts after it failed too."
     assert end.error.hint == MISSING.hint
     story = end.error.facts["story"]
     assert [(one["loader"], one["kind"]) for one in story] == [(one.loader, one.kind.value) for one in attempts]
     assert AppError.from_dict(end.error.to_dict()).to_dict() == end.error.to_dict()
+
+
+def test_what_ends_a_load_is_its_cause_and_what_failed_before_is_counted() -> None:
+    damaged = CorruptFile("The file is damaged.", cause="a tensor lies beyond its end")
+    _attempts, end = climb(situation("xllamacpp", **NO_GPU), CRASH, damaged)
+    assert end is not None
+    assert isinstance(end.error, CorruptFile)
+    assert end.error.cause == "a tensor lies beyond its end. The attempt before it failed too."
+
+
+def test_the_banner_of_a_second_load_does_not_offer_what_failed_before() -> None:
+    start = situation("llama-cpp-python", device_available=24 * GIB)
+    again = replace(start, known=learnt(start, GPU_FULL))
+    buttons = ["Load with 33 layers and an 8-bit cache", "Try again as asked"]
+    assert banner(start, GPU_FULL)[1] == banner(again)[1] == buttons
+    assert banner(again)[0].endswith("Last time, as asked, the GPU ran out of memory at 33 layers; this worked.")
 
 
 def test_a_single_failure_is_told_as_it_is() -> None:

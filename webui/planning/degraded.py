@@ -8,6 +8,7 @@ from typing import Any
 from webui.errors import DeviceOutOfMemory
 from webui.planning.attempts import changed, need_of
 from webui.planning.memory import gpu_layers_of, layers_of, layers_that_fit, uses_gpu
+from webui.planning.remembered import error_of
 from webui.planning.rungs import smaller_cache
 from webui.planning.steps import Attempt, Better, Degraded, Situation, Tried
 from webui.planning.words import running, sentence, why
@@ -45,9 +46,10 @@ def _more_layers(situation: Situation, asked: Attempt, worked: Attempt) -> Seque
     wanted, now = gpu_layers_of(facts, asked.parameters), gpu_layers_of(facts, worked.parameters)
     if worked.loader != asked.loader or not free or wanted is None or now is None:
         return ()
-    if not uses_gpu(spec, asked.parameters) or any(one.error and not _full(one) for one in situation.tried):
+    failed = [*_failed_before(situation, asked), *(one for one in situation.tried if one.error is not None)]
+    if not uses_gpu(spec, asked.parameters) or not all(_full(one) for one in failed):
         return ()
-    full = [need_of(situation, one.attempt, gpu=True).device for one in situation.tried if _full(one)]
+    full = [need_of(situation, one.attempt, gpu=True).device for one in failed]
     variants: list[tuple[Mapping[str, Any], str]] = [({}, "")]
     variants += [(changes, " and an 8-bit cache") for changes, _how in smaller_cache(situation, spec, asked.parameters)]
     found: list[Better] = []
@@ -56,9 +58,20 @@ def _more_layers(situation: Situation, asked: Attempt, worked: Attempt) -> Seque
         attempt = changed(situation, asked, {**changes, "gpu_layers": layers})
         if layers - now < layers_of(facts) * WORTH_IT or need_of(situation, attempt).device >= min(full, default=free):
             continue
-        found.append(Better(f"Load with {layers} layers{words}", worked.loader, attempt.parameters))
+        found.append(
+            Better(f"Load with {layers} layer{'s' if layers > 1 else ''}{words}", worked.loader, attempt.parameters)
+        )
         now = layers
     return found
+
+
+def _failed_before(situation: Situation, asked: Attempt) -> Sequence[Tried]:
+    """What failed in earlier loads of the same."""
+    return [
+        Tried(Attempt(asked.kind, known.loader, known.parameters), error_of(known))
+        for known in situation.known
+        if not known.worked and known.loader == asked.loader and dict(known.asked) == dict(asked.parameters)
+    ]
 
 
 def _full(one: Tried) -> bool:

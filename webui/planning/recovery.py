@@ -86,9 +86,9 @@ def restart_attempt(situation: Situation, death: AppError, deaths: int) -> Attem
     failed = Tried(worked, death)
     now = replace(situation, tried=(*situation.tried[:-1], failed))
     if deaths > RESTARTS:
-        return give_up(now, f"It ended {deaths} times within minutes and is not started again", last=True)
+        return give_up(now, f"It ended {deaths} times within minutes and is not started again", last=True, told=True)
     if answer.final:
-        return give_up(now, last=True)
+        return give_up(now, last=True, told=True)
     memory = isinstance(death, DeviceOutOfMemory | HostOutOfMemory)
     if situation.fallback and (memory or native_crash(death) or (deaths > 1 and not killed(death))):
         ladder = list(_climb(now, failed, answer))
@@ -98,7 +98,7 @@ def restart_attempt(situation: Situation, death: AppError, deaths: int) -> Attem
         if chosen is not None:
             return chosen
     if memory:
-        return give_up(now, last=True)
+        return give_up(now, last=True, told=True)
     return replace(worked, kind=StepKind.RESTART, reason=sentence(f"{_why(now, failed)}; started again as it was"))
 
 

@@ -53,9 +53,9 @@ def remembered(situation: Situation, loader: str) -> Attempt | None:
     if not lessons:  # it was only made to fit the memory that was free then
         return None
     cause = why(spec, situation.facts, lessons[0].parameters, error_of(lessons[0]))
-    as_asked_then = " with what was asked" if dict(lessons[0].parameters) == dict(asked) else ""
+    as_asked_then = ", as asked," if dict(lessons[0].parameters) == dict(asked) else ""
     attempt = Attempt(StepKind.REMEMBERED, loader, dict(worked.parameters))
-    return changed(situation, attempt, {}, reason=f"Last time {cause}{as_asked_then}; this worked.")
+    return changed(situation, attempt, {}, reason=f"Last time{as_asked_then} {cause}; this worked.")
 
 
 def _remembered_loader(situation: Situation, loader: str) -> Attempt | None:

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from webui.errors import AppError, DeviceOutOfMemory, EngineCrashed, EngineHung, HostOutOfMemory, TimedOut
+from webui.errors import (
+    AppError,
+    BrokenPackage,
+    DeviceOutOfMemory,
+    EngineCrashed,
+    EngineGarbled,
+    EngineHung,
+    EngineRefused,
+    HostOutOfMemory,
+    IncompatibleDriver,
+    MissingPackage,
+    PortTaken,
+    TimedOut,
+)
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.parameters import controls
 from webui.models.facts import ModelFacts
@@ -27,6 +40,17 @@ _FEATURES = {
     "use_mmap": "memory-mapping the file",
 }
 """What a changed parameter means to a person who reads "without …"."""
+_CLAUSES: Mapping[type[AppError], str] = {
+    BrokenPackage: "{} did not start",
+    EngineGarbled: "the answers of {} made no sense",
+    EngineHung: "{} hung",
+    EngineRefused: "{} refused the file",
+    IncompatibleDriver: "the GPU driver was too old for {}",
+    MissingPackage: "{} was not installed",
+    PortTaken: "the port of {} was taken",
+    TimedOut: "{} took too long",
+}
+"""Failures that need no numbers, as clauses in which the loader is named."""
 _FREE = {"use_mmap": True}
 """Changes that cost nothing."""
 
@@ -98,19 +122,18 @@ def running(spec: LoaderSpec, facts: ModelFacts, asked: Mapping[str, Any], given
 
 
 def why(spec: LoaderSpec, facts: ModelFacts, parameters: Mapping[str, Any], error: AppError) -> str:
-    """A failure as a clause: "the GPU ran out of memory at 28 layers"."""
+    """A failure as a clause of the past: "the GPU ran out of memory at 28 layers"."""
     layers, context = gpu_layers_of(facts, parameters), context_of(facts, parameters)
     if isinstance(error, DeviceOutOfMemory):
-        on_gpu = f" at {layers} layers" if layers and uses_gpu(spec, parameters) else ""
+        on_gpu = f" at {layers} layer{'s' if layers > 1 else ''}" if layers and uses_gpu(spec, parameters) else ""
         return f"the GPU ran out of memory{on_gpu}"
     if isinstance(error, HostOutOfMemory):
         return "the machine's memory did not suffice" + (f" for a context of {context:,} tokens" if context else "")
     if isinstance(error, EngineCrashed):
         signal = error.facts.get("signal")
         return f"{spec.title} crashed ({signal})" if signal else f"{spec.title} ended unexpectedly"
-    if isinstance(error, EngineHung):
-        return f"{spec.title} hung"
-    if isinstance(error, TimedOut):
-        return f"{spec.title} took too long"
+    clause = _CLAUSES.get(type(error))
+    if clause is not None:
+        return clause.format(spec.title)
     text = error.message.rstrip(".")
-    return text if spec.title.lower() in text.lower() else f"{spec.title} said: {text}"
+    return text if text.lower().startswith(f"{spec.title.lower()} ") else f"{spec.title} failed (“{text}”)"
