@@ -228,7 +228,9 @@ async def test_a_killed_worker_keeps_the_text_names_the_cause_and_comes_back(mak
     assert job.state is JobState.FAILED
     assert job.text.startswith("w0 w1 w2 w3 w4 ")
     assert isinstance(job.error, EngineCrashed) and job.error.facts["signal"] == "SIGKILL"
+    pace = job.tokens_per_second
     assert (await ask(pool, "and again")).text == "and again "
+    assert pace is not None and job.tokens_per_second == pace, "a reply that ended grows no slower"
     assert any("Started again" in note for note in pool.status.notes)
     assert [failure.phase for failure in pool.failures()] == ["reply"]
 

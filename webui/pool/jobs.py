@@ -94,7 +94,8 @@ class Job:
         if self.finished is not None:
             tokens, seconds = self.finished.completion_tokens - 1, self.finished.generation_seconds
         elif self.first_token_seconds is not None:
-            tokens, seconds = self.tokens - 1, self._elapsed() - self.first_token_seconds
+            now = self._elapsed() if self.total_seconds is None else self.total_seconds
+            tokens, seconds = self.tokens - 1, now - self.first_token_seconds
         else:
             return None
         return tokens / seconds if tokens > 0 and seconds > 0 else None
