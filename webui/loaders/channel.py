@@ -27,6 +27,9 @@ LINE_LIMIT = 1024 * 1024
 UNREAD_LIMIT = 4096
 """Answers to one request that may wait to be read; beyond it, the worker is not read until somebody does."""
 
+QUOTED_BYTES = 200
+"""How much of a line that is wrong is shown."""
+
 TURN_MESSAGES = 200
 """Messages handled before other coroutines get their turn: a few milliseconds."""
 
@@ -68,12 +71,16 @@ def parse(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
-        raise Garbled(f"not a message: {line[:200]!r}") from None
+        raise Garbled(f"a line that is no message: {_quoted(line)}") from None
     if not isinstance(message, dict) or message.get("kind") not in _KINDS:
-        raise Garbled(f"a message of no known kind: {line[:200]!r}")
+        raise Garbled(f"a message of no known kind: {_quoted(line)}")
     if wrong := _wrong(message["kind"], message):
-        raise Garbled(f"a message whose {wrong} is wrong: {line[:200]!r}")
+        raise Garbled(f"a message whose {wrong} is wrong: {_quoted(line)}")
     return message
+
+
+def _quoted(line: bytes) -> str:
+    return f"“{line[:QUOTED_BYTES].decode(errors='replace').strip()}”"
 
 
 def _wrong(kind: str, message: dict[str, Any]) -> str | None:
