@@ -28,6 +28,12 @@ def test_each_step_says_what_it_is_what_changed_and_why_it_failed() -> None:
     assert "data-running" not in html
 
 
+def test_a_reason_that_only_repeats_the_step_is_left_out() -> None:
+    asked = Rung(attempt(StepKind.ASKED, reason="As asked."), "worked", 100.0, 1.0)
+    assert "rung-reason" not in ladder_html((asked,), None, loaders=KNOWN)
+    assert "rung-reason" in ladder_html(ladder(), None, loaders=KNOWN)
+
+
 def test_the_running_step_counts_its_seconds_and_shows_how_far_it_is() -> None:
     html = ladder_html((*ladder()[:2], RUNNING), 166.4, loaders=KNOWN, progress="<b>half</b>")
     assert '<span data-running="62.4">1 min 2 s</span>' in html

@@ -122,3 +122,11 @@ def test_same_values() -> None:
     assert present.same(1, 1.0)
     assert not present.same(True, 1)
     assert not present.same(0, "")
+
+
+def test_a_path_is_written_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert present.place(Path("/home/ada/models/big.gguf")) == "~/models/big.gguf"
+    assert present.place(Path("/home/adam/big.gguf")) == "/home/adam/big.gguf"
+    monkeypatch.setenv("HOME", "/")
+    assert present.place(Path("/models/big.gguf")) == "/models/big.gguf"

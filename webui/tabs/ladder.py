@@ -113,7 +113,8 @@ def _rung_html(rung: Rung, now: float | None, loaders: Loaders, progress: str) -
     kind = str(attempt.kind)
     what = " · ".join(filter(None, (kind[:1].upper() + kind[1:], title_of(attempt.loader, loaders))))
     changes = changes_words(attempt.loader, attempt.changes, loaders)
-    lines = [("reason", attempt.reason), ("changes", f"Changed: {changes}" if changes else "")]
+    reason = "" if attempt.reason.rstrip(".").lower() == kind else attempt.reason
+    lines = [("reason", reason), ("changes", f"Changed: {changes}" if changes else "")]
     lines.append(("given-up", f"Given up: {attempt.given_up}" if attempt.given_up else ""))
     lines.append(("error", one_sentence(error) if error is not None else ""))
     text = "".join(f'<div class="rung-{name}">{escape(words)}</div>' for name, words in lines if words)

@@ -26,6 +26,7 @@ from webui.tabs.present import (
     list_html,
     model_rows,
     number,
+    place,
     plural,
     progress_html,
     size,
@@ -56,7 +57,7 @@ def chosen_html(facts: ModelFacts | None, error: AppError | None) -> str:
         return empty_html("Choose a model on the left to see what it is and how it would run.")
     return (
         f'<div class="chosen"><h3>{escape(model_id(facts))}</h3>'
-        f'<div class="chosen-path">{escape(facts.path)}</div>{facts_html(model_rows(facts))}</div>'
+        f'<div class="chosen-path">{escape(place(facts.path))}</div>{facts_html(model_rows(facts))}</div>'
     )
 
 

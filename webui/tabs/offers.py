@@ -19,7 +19,7 @@ from webui.loaders.contract import LoaderSpec
 from webui.planning.degraded import AGAIN
 from webui.pool import LoadRequest, PoolState, PoolStatus
 from webui.remedies import PLACES, REMEDIES, Action
-from webui.tabs.present import escape, number, one_sentence
+from webui.tabs.present import escape, number, one_sentence, plural
 from webui.tabs.visible import mark_of
 
 SMALLEST_CONTEXT = 512
@@ -160,7 +160,10 @@ def _with_less(parameters: Mapping[str, Any], tried: Mapping[str, Any]) -> dict[
         label = f"Load with a context of {number(context // 2)} tokens"
         found[Action.SMALLER_CONTEXT] = label, {**parameters, "context_size": context // 2}
     if isinstance(layers, int) and layers > 1:
-        found[Action.FEWER_LAYERS] = f"Load with {layers // 2} GPU layers", {**parameters, "gpu_layers": layers // 2}
+        found[Action.FEWER_LAYERS] = (
+            f"Load with {plural(layers // 2, 'GPU layer')}",
+            {**parameters, "gpu_layers": layers // 2},
+        )
     if layers:
         found[Action.ON_CPU] = "Load on the CPU", {**parameters, "gpu_layers": 0}
     return found

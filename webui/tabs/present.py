@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import html
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from webui.errors import AppError
@@ -35,6 +37,13 @@ def escape(text: object) -> str:
     """`text` as HTML text or attribute value. Control characters other than line breaks and tabs are dropped."""
     kept = "".join(char for char in str(text) if char in "\n\t" or char.isprintable() or ord(char) > 0x9F)
     return html.escape(kept, quote=True)
+
+
+def place(path: Path) -> str:
+    """A path as people write it, from their home where it lies there: `~/models/big.gguf`."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 (Path.home raises where nobody has a home)
+    at_home = len(home.parts) > 1 and path.is_relative_to(home)
+    return f"~{os.sep}{path.relative_to(home)}" if at_home else str(path)
 
 
 # Figures
