@@ -111,6 +111,22 @@ def name_limit(title: str, error: AppError, most: int | None) -> AppError:
     return error
 
 
+def name_damage(title: str, error: AppError, damage: str) -> AppError:
+    """Where an engine crashed over a file that it maps, and that changed meanwhile as `damage` says, that is why.
+
+    Any other error stays as it is.
+    """
+    if not damage or error.facts.get("signal") != "SIGBUS":
+        return error
+    return CorruptFile(
+        f"{title} crashed (SIGBUS), because the model's file changed under it.",
+        cause=damage,
+        hint="Put the file back as it was, and load the model again.",
+        evidence=error.evidence,
+        **error.facts,
+    )
+
+
 def _telling(lines: Iterable[str]) -> list[str]:
     return [line.rstrip() for line in lines if line.strip(" .\r\n")]
 
@@ -163,13 +179,12 @@ def explain_exit(
     *,
     expected: bool = False,
     killed_for_memory: bool = False,
-    file_damage: str = "",
     started: bool = True,
 ) -> AppError:
     """What the end of a process means. `status` is the exit status, negative for a signal as on POSIX.
 
     `output` are its last lines; what they prove counts more than how it ended. `killed_for_memory`: the system's record
-    shows that it ended a process here to get memory. `file_damage` says what happened to the model's file meanwhile.
+    shows that it ended a process here to get memory.
     """
     lines = _telling(output)
     name = _signal_name(status)
@@ -180,14 +195,6 @@ def explain_exit(
         return HostOutOfMemory(
             f"The system ended {title}, because the machine's memory (or its container's) ran out.",
             cause="the kernel's record of such kills went up while it ran",
-            evidence=lines,
-            **facts,
-        )
-    if name == "SIGBUS" and file_damage:
-        return CorruptFile(
-            f"{title} crashed (SIGBUS), because the model's file changed under it.",
-            cause=file_damage,
-            hint="Put the file back as it was, and load the model again.",
             evidence=lines,
             **facts,
         )

@@ -7,6 +7,7 @@ the others have their turn.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 from collections import deque
@@ -32,6 +33,8 @@ QUOTED_BYTES = 200
 
 TURN_MESSAGES = 200
 """Messages handled before other coroutines get their turn: a few milliseconds."""
+
+READ_OUT_SECONDS = 1.0
 
 SLOTS_LIMIT = 1024
 
@@ -64,6 +67,15 @@ async def lines_of(pipe: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
         if len(pending) > LINE_LIMIT:
             raise Garbled(f"a message of more than {LINE_LIMIT:,} bytes")
         await asyncio.sleep(0)
+
+
+async def read_out(*pipes: asyncio.StreamReader | None) -> None:
+    """Drop what a process that has ended left in its pipes: one that is not read to its end would stay open."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READ_OUT_SECONDS):
+            for pipe in pipes:
+                while pipe is not None and await pipe.read(BLOCK):
+                    pass
 
 
 def parse(line: bytes) -> dict[str, Any]:

@@ -24,8 +24,8 @@ import psutil
 
 from webui.errors import AppError, TimedOut
 from webui.loaders import processes
-from webui.loaders.causes import explain_exception, explain_exit, name_limit, proof, typed
-from webui.loaders.channel import BLOCK, Garbled, Inbox, garbled, lines_of, parse, read_model, read_tokens
+from webui.loaders.causes import explain_exception, explain_exit, name_damage, name_limit, proof, typed
+from webui.loaders.channel import BLOCK, Garbled, Inbox, garbled, lines_of, parse, read_model, read_out, read_tokens
 from webui.loaders.contract import GenerationRequest, LoadedModel, LoaderSpec
 from webui.loaders.generation import Generation
 from webui.loaders.memory_kills import MemoryKills
@@ -256,14 +256,13 @@ class WorkerProcess:
         """What the end of this process means; to be asked once `exited` is set."""
         if self._verdict is not None:
             return AppError.from_dict(self._verdict.to_dict())
-        return self._in_limits(
+        return self._in_context(
             explain_exit(
                 self.spec.title,
                 self.exit_status,
                 self._output.latest(),
                 expected=self._stopping,
                 killed_for_memory=self._kills.rose(),
-                file_damage=processes.damage(self._files),
                 started=self._greeted,
             )
         )
@@ -348,7 +347,7 @@ class WorkerProcess:
             if self._hello is not None and not self._hello.done():
                 self._hello.set_result(message["pid"])
         elif message["kind"] == "dying":
-            self.kill(self._in_limits(AppError.from_dict(message["error"])))
+            self.kill(self._in_context(AppError.from_dict(message["error"])))
         elif inbox := self._inboxes.get(message["id"]):
             await inbox.put(message)
 
@@ -366,6 +365,7 @@ class WorkerProcess:
         for task in (*readers, waiting):
             task.cancel()
         await asyncio.wait([*readers, waiting])
+        await read_out(process.stdout, process.stderr)
         self.exited.set()
         for inbox in self._inboxes.values():
             inbox.end(self.death)
@@ -392,9 +392,11 @@ class WorkerProcess:
                 error = known
         if not error.evidence and self.output:
             error.evidence = tuple(proof(self._output.latest() or list(self.output)))
-        return self._in_limits(error)
+        return self._in_context(error)
 
-    def _in_limits(self, error: AppError) -> AppError:
+    def _in_context(self, error: AppError) -> AppError:
+        """The error with what only this side knows: the worker's limit, and the file as it was at first."""
+        error = name_damage(self.spec.title, error, processes.damage(self._files))
         return name_limit(self.spec.title, error, self.limits.memory_bytes)
 
     # --- the process --------------------------------------------------------------------------------------------
