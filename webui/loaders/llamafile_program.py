@@ -145,6 +145,7 @@ def _first_words(path: Path) -> tuple[tuple[str, ...], str]:
         if error.errno not in (errno.ENOEXEC, errno.EACCES) or not _shell_can_run(path):
             raise BrokenPackage(
                 f"{path.name} cannot be run: {error.strerror}.",
+                cause="the system refused to start it",
                 hint=f"Make it executable: chmod +x {path}" if error.errno == errno.EACCES else "",
             ) from error
         said = "run-detectors"

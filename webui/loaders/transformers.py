@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from webui.errors import AppError, EngineRefused, UnsupportedFormat
+from webui.errors import AppError, EngineRefused, ModelNotFound, UnsupportedFormat
 from webui.loaders.causes import explain_exception, import_failure
 from webui.loaders.contract import (
     Chunk,
@@ -27,6 +27,7 @@ from webui.loaders.threads import choose_threads
 from webui.loaders.transformers_files import judge, only_pickled, weight_bytes
 from webui.loaders.transformers_parameters import TransformersParameters
 from webui.models.facts import ModelFormat
+from webui.paths import Paths
 
 TITLE = "Transformers"
 FALLBACK_CONTEXT = 2048
@@ -60,6 +61,8 @@ class TransformersLoader(Loader[TransformersParameters]):
                 "The model's weights are pickle files, which can run code when they are opened.",
                 hint="Get the model as safetensors, or allow pickled weights among the controls if you trust it.",
             )
+        if not self.facts.path.exists():  # transformers would take the path for the name of a model on a hub
+            raise ModelNotFound(f"{self.facts.path} is not there any more.", cause="it was there when it was looked at")
         progress("Importing torch and transformers", None)
         _prepare_environment()
         torch, transformers = _import_engine()
@@ -148,6 +151,8 @@ def _prepare_environment() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["TQDM_DISABLE"] = "1"  # its bars would fill the log that is kept as evidence
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # torch makes this folder when it is imported, and would leave one among the temporary files.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Paths.from_environment().cache / "torch"))
 
 
 def _import_engine() -> tuple[Any, Any]:

@@ -133,7 +133,10 @@ def _safetensors_header(path: Path) -> list[_Tensor]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if 8 + length > size or length > LONGEST_HEADER:
-            raise CorruptFile(f"{path.name} is damaged or incomplete: its header ends in the middle.")
+            raise CorruptFile(
+                f"{path.name} is damaged or incomplete: its header ends in the middle.",
+                cause="the download stopped early, or the header is damaged",
+            )
         header = parse_object(file.read(length), label=path.name)
     tensors = [_tensor(name, entry, path) for name, entry in header.items() if name != "__metadata__"]
     needed = 8 + length + max((tensor.end for tensor in tensors), default=0)
