@@ -177,3 +177,9 @@ def test_the_machine_is_asked_once_and_only_when_needed(tmp_path: Path) -> None:
     kept.remember(facts, "1.0", WORKED)
     assert kept.recall(facts, VERSIONS) == (WORKED,)
     assert asked == [1]
+
+
+def test_a_path_that_is_no_text_is_remembered_like_any_other(tmp_path: Path) -> None:
+    facts = model(tmp_path, os.fsdecode(b"caf\xe9"))
+    opened(tmp_path).remember(facts, "1.0", FAILED)
+    assert opened(tmp_path).recall(facts, VERSIONS) == (FAILED,)

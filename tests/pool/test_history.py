@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -349,3 +350,13 @@ def test_the_file_holds_no_more_than_its_records_say(tmp_path: Path, open_histor
         "error",
         "degraded",
     }
+
+
+def test_a_path_that_is_no_text_is_kept_like_any_other(tmp_path: Path, open_history: Callable[..., History]) -> None:
+    odd = os.fsdecode(b"/models/caf\xe9.gguf")
+    first = open_history(tmp_path / "history.sqlite3")
+    first.add_load(replace(story(1), path=odd))
+    first.add_load(story(2))
+    first.close()
+    second = open_history(tmp_path / "history.sqlite3")
+    assert [one.path for one in second.loads()] == ["/models/model.gguf", odd]

@@ -99,7 +99,7 @@ class Experience:
         if self._path is None:
             return
         try:
-            write_atomically(self._path, json.dumps({"version": FORMAT_VERSION, "files": entries}, ensure_ascii=False))
+            write_atomically(self._path, json.dumps({"version": FORMAT_VERSION, "files": entries}))
             self._ahead = False
         except OSError as error:
             if not self._ahead:

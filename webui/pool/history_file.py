@@ -105,7 +105,7 @@ class HistoryFile:
             connection.execute("BEGIN IMMEDIATE")
             for record in records:
                 if record.table is not None:
-                    row = (record.at, json.dumps(record.data, ensure_ascii=False))
+                    row = (record.at, json.dumps(record.data))
                     connection.execute(f"INSERT INTO {record.table} (at, record) VALUES (?, ?)", row)
                 connection.executemany(
                     "INSERT INTO counts VALUES (?, ?, ?, ?, ?)"
