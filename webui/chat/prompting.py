@@ -93,7 +93,7 @@ class Prepared:
 class Prompter:
     """Makes requests for the model that is loaded, or is being loaded as the first one, or for another that takes over.
 
-    Tokens are counted by whatever model the pool has, which is that one by the time its turn comes.
+    Tokens are counted by the model that the request is for.
     """
 
     pool: Pool
@@ -178,16 +178,16 @@ class Prompter:
             return prompt, starts[position]
         wanted = sampling.max_tokens if sampling.max_tokens > 0 else model.context_size
         allowed = model.context_size - min(wanted, int(model.context_size * REPLY_SHARE))
-        if await self._tokens_within(prompt, allowed, known) <= allowed:
+        if await self._tokens_within(prompt, allowed, known, model) <= allowed:
             return prompt, starts[position]
         # Too long: leave out oldest turns until what is kept is small enough by its share of the text, then count.
-        tokens = len(await self.pool.tokenize(prompt))
+        tokens = len(await self.pool.tokenize(prompt, by=model))
         while tokens > allowed and position < len(starts) - 1:
             target = len(prompt) * allowed * TRIM_TO / tokens
             while position < len(starts) - 1 and len(prompt) > target:
                 position += 1
                 prompt = await render([*turns[:system], *turns[starts[position] :]])
-            tokens = len(await self.pool.tokenize(prompt))
+            tokens = len(await self.pool.tokenize(prompt, by=model))
         if tokens >= model.context_size:
             raise ContextTooLong(
                 f"The message is too long: with the system prompt it takes {tokens} tokens, and the context holds "
@@ -197,7 +197,7 @@ class Prompter:
             )
         return prompt, starts[position]
 
-    async def _tokens_within(self, prompt: str, allowed: int, known: tuple[str, int]) -> int:
+    async def _tokens_within(self, prompt: str, allowed: int, known: tuple[str, int], model: LoadedModel) -> int:
         """A number of tokens that is not below the true one; exact only where the bound exceeds `allowed`.
 
         No token is shorter than a byte, so the length in bytes bounds the number of tokens. `known` is the count of a
@@ -208,7 +208,7 @@ class Prompter:
         bound = len(prompt.encode()) if rest is None else tokens + len(rest.encode())
         if bound + SLACK <= allowed:
             return bound + SLACK
-        return len(await self.pool.tokenize(prompt))
+        return len(await self.pool.tokenize(prompt, by=model))
 
 
 def _turn_starts(turns: Turns) -> tuple[int, list[int]]:

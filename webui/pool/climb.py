@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from webui.errors import AppError, Cancelled, HardwareError, ModelError, ModelNotFound, NotLoaded
+from webui.errors import AppError, HardwareError, ModelError, ModelNotFound, NotLoaded
 from webui.models.inspect import model_id
 from webui.planning.recovery import Attempt, GiveUp, Known, Situation, StepKind, Tried, degradation, next_attempt
 from webui.pool.experience import Experience
 from webui.pool.residency import Progress, Residency
 from webui.pool.status import Rung
+from webui.pool.tasks import as_app_error, to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +71,8 @@ class Climb:
         began = self._open(attempt)
         try:
             await doing
-        except BaseException:
-            self._close("failed", began, Cancelled("Loading was cancelled."))
+        except BaseException as error:
+            self._close("failed", began, as_app_error(error, "Loading"))
             raise
         self._close("worked", began)
 
@@ -87,19 +89,26 @@ class Climb:
             await self._look_around()
             parameters = spec.parameters.parse(attempt.parameters, where=f"the parameters of {spec.title}")
             await self.residency.load(spec, parameters, self._progress)
-        except AppError as error:
+        except asyncio.CancelledError as cancelled:
+            self._close("failed", began, as_app_error(cancelled, "Loading"))
+            raise
+        except Exception as failure:
+            error = as_app_error(failure, "Loading")
+            if error is not failure:
+                log.exception("Loading with %s broke", spec.title)
             self._close("failed", began, error)
-            await self._learn(attempt, error, time.monotonic() - began)
+            if (known := self._ended(attempt, error, began)) is not None:
+                await self._learn(known)
             log.warning("%s could not load %s: %s", spec.title, model_id(self.situation.facts), error.message)
             self._on_failure(phase or self.residency.phase, spec.name, error)
             return error
-        except BaseException:
-            self._close("failed", began, Cancelled("Loading was cancelled."))
-            raise
         self._close("worked", began)
-        await self._learn(attempt, None, time.monotonic() - began)
+        known = self._ended(attempt, None, began)
         self._settle(attempt)
         log.info("%s loaded %s in %.1f s", spec.title, model_id(self.situation.facts), time.monotonic() - began)
+        if known is not None:
+            with contextlib.suppress(asyncio.CancelledError):  # it stands: a cancellation comes too late
+                await to_the_end(self._learn(known))
         return None
 
     def _settle(self, attempt: Attempt) -> None:
@@ -110,18 +119,18 @@ class Climb:
         residency.attempt, residency.situation = attempt, situation
         residency.degraded = degradation(asked, attempt, situation)
 
-    async def _learn(self, attempt: Attempt, error: AppError | None, seconds: float) -> None:
-        """Note how it ended, for the next step of this climb and, where it will hold again, for later loads."""
+    def _ended(self, attempt: Attempt, error: AppError | None, began: float) -> Known | None:
+        """Note how it ended for the next step of this climb. Returns what will hold for later loads, too."""
         situation = self.situation
         self.situation = replace(
             situation,
-            tried=(*situation.tried, Tried(attempt, error, seconds)),
+            tried=(*situation.tried, Tried(attempt, error, time.monotonic() - began)),
             elapsed_seconds=time.monotonic() - self._began,
         )
         nothing_new = error is None and len(self.situation.tried) == 1 and not situation.known
         if not self._versions or nothing_new or (error is not None and not _will_hold(error)):
-            return
-        known = Known(
+            return None
+        return Known(
             loader=attempt.loader,
             asked=dict(situation.asked.get(attempt.loader, {})),
             parameters=dict(attempt.parameters),
@@ -132,8 +141,10 @@ class Climb:
             device_available=situation.device_available,
             at=time.time(),
         )
-        version = self._versions.get(attempt.loader)
-        await asyncio.to_thread(self._experience.remember, situation.facts, version, known)
+
+    async def _learn(self, known: Known) -> None:
+        version = self._versions.get(known.loader)
+        await asyncio.to_thread(self._experience.remember, self.situation.facts, version, known)
 
     async def _look_around(self) -> None:
         on_devices = await asyncio.to_thread(self._device_memory)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import replace
 from enum import StrEnum
+from typing import Any
 
 from webui.errors import AppError, Cancelled, NotLoaded
 from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoadedModel
 from webui.models.facts import ModelFacts
 from webui.pool.signal import Signal
+from webui.pool.tasks import as_app_error
 
-Remake = Callable[[ModelFacts, LoadedModel, str], Awaitable[GenerationRequest]]
+log = logging.getLogger(__name__)
+
+Remake = Callable[[ModelFacts, LoadedModel, str], Coroutine[Any, Any, GenerationRequest]]
 """Makes, for another model, the request that goes on after the text a job has so far."""
 
 
@@ -66,7 +71,7 @@ class Job:
         self._text = ""
         self._joined = 0
         self._signal = Signal()
-        self._cancel: Callable[[], None] | None = None
+        self._cancel: Callable[[], object] | None = None
         self.cancel_asked = False
         self.loader = ""
         self.made_for = made_for
@@ -210,14 +215,18 @@ class Job:
             self._seconds_before = self._elapsed() - self.first_token_seconds
         self._enter(JobState.QUEUED)
 
-    async def request_for(self, facts: ModelFacts, model: LoadedModel) -> GenerationRequest:
-        """The request as this model has to get it; raises `NotLoaded` where only the model before it could answer."""
+    async def request_for(self, facts: ModelFacts, model: LoadedModel, seconds: float) -> GenerationRequest:
+        """The request as this model has to get it, made within `seconds`.
+
+        Raises `NotLoaded` where only the model before it could answer, and `Cancelled` if it is cancelled, or has to
+        leave, meanwhile.
+        """
         same = self.made_for is None or self.made_for.path == facts.path
         provisional = self.made_for is None and self._remake is not None
         if same and not self.text and not provisional:
             return self.request
         if self._remake is not None:
-            self.request = await self._remake(facts, model, self.text)
+            self.request = await self._made_within(seconds, self._remake(facts, model, self.text))
             self.made_for = facts
             return self.request
         if not same:
@@ -230,6 +239,23 @@ class Job:
             left = max(1, sampling.max_tokens - self.tokens)
             sampling = sampling.model_copy(update={"max_tokens": left})
         return replace(self.request, prompt=self.request.prompt + self.text, sampling=sampling)
+
+    async def _made_within(self, seconds: float, making: Coroutine[Any, Any, GenerationRequest]) -> GenerationRequest:
+        task = asyncio.ensure_future(making)
+        self._cancel = task.cancel
+        if self.cancel_asked or self.leaving:
+            task.cancel()
+        await asyncio.wait([task], timeout=seconds)
+        if not task.done():
+            task.cancel()
+            raise AppError("Making the prompt was given up.", cause=f"it took longer than {seconds:.0f} s")
+        if task.cancelled() and (self.cancel_asked or self.leaving):
+            raise Cancelled("Cancelled before it started.")
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, AppError):
+            log.error("Making a prompt broke", exc_info=error)
+            raise as_app_error(error, "Making the prompt")
+        return task.result()
 
     def _end(self, state: JobState) -> None:
         self.total_seconds = self._elapsed()

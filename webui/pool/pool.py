@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from types import MappingProxyType
@@ -17,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from webui.errors import AppError, Busy, NotFound, NotLoaded
-from webui.loaders.contract import GenerationRequest, LoaderSpec
+from webui.errors import Busy, NotFound, NotLoaded
+from webui.loaders.contract import GenerationRequest, LoadedModel, LoaderSpec
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
 from webui.planning.selection import Candidate
@@ -31,8 +30,6 @@ from webui.pool.residents import Residents
 from webui.pool.signal import Signal
 from webui.pool.status import Failure, LoadRequest, LoadStory, PoolState, PoolStatus, WorkerFacts
 from webui.settings import Settings
-
-log = logging.getLogger(__name__)
 
 KEPT_JOBS = 200
 MEMORY_SAMPLE_SECONDS = 2.0
@@ -73,6 +70,7 @@ class Pool:
             on_change=self._signal.fire,
         )
         self._loading: asyncio.Task[None] | None = None
+        self._closed = False
         self._loading_since: float | None = None
         self._jobs: dict[str, Job] = {}
         self._latest: Job | None = None
@@ -170,6 +168,8 @@ class Pool:
         Goes on when the caller is cancelled; `cancel_load` ends it. Raises `Busy` while another load is on, or the
         `AppError` that made it fail; the model before is still there (or was brought back) then.
         """
+        if self._closed:
+            raise NotLoaded("No model is loaded.", cause="the app is being ended")
         if self._loading is not None:
             raise Busy("Another model is being loaded.", hint="Wait for it, or cancel it first.")
         task = asyncio.create_task(self._residents.load(request))
@@ -181,26 +181,32 @@ class Pool:
     async def cancel_load(self) -> None:
         """End the load that is on, if there is one, and return when everything it started is gone."""
         if (task := self._loading) is not None:
+            await asyncio.sleep(0)  # a task that is cancelled before its first step ends without a word
             task.cancel()
             await asyncio.wait([task])
 
     async def unload(self) -> None:
         """Let the model go: its jobs are cancelled, its process ends, its memory is the system's again."""
-        await self.cancel_load()
+        await self._stop_loading()
         self._latest = None
         await self._residents.unload()
 
     async def close(self) -> None:
-        """End every worker. Nothing is left behind."""
-        await self.cancel_load()
+        """End every worker. Nothing is left behind, and nothing can be loaded any more."""
+        self._closed = True
+        await self._stop_loading()
         await self._residents.close()
+
+    async def _stop_loading(self) -> None:
+        """End the load that is on, and do not bring back the model before it."""
+        while self._loading is not None:
+            self._residents.no_way_back()
+            await self.cancel_load()
 
     def _load_ended(self, task: asyncio.Task[None]) -> None:
         self._loading = self._loading_since = None
-        # The caller may be gone (a closed page): looked at here, so that no failure goes unseen.
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, AppError):
-            log.error("Loading broke", exc_info=error)
+        if not task.cancelled():
+            task.exception()  # looked at, as the caller may be gone (a closed page); it is in the history
         self._signal.fire()
 
     # --- jobs ---------------------------------------------------------------------------------------------------
@@ -219,8 +225,8 @@ class Pool:
         reply that was begun, `remake` makes the request for it.
         """
         target = self._residents.target
-        if target is None or target.failed is not None:
-            lost = target.failed if target is not None else self._residents.failure
+        if target is None:
+            lost = self.status.failure
             raise NotLoaded("No model is loaded.", cause=lost.message if lost is not None else "")
         job = Job(request, owner, made_for=made_for, remake=remake)
         target.scheduler.submit(job)
@@ -238,9 +244,11 @@ class Pool:
     def jobs(self) -> list[Job]:
         return list(self._jobs.values())
 
-    async def tokenize(self, text: str, *, add_bos: bool = True) -> list[int]:
-        """Token ids of `text` by the loaded model; waits while a first model is loading. Raises `NotLoaded`."""
-        target = self._residents.target
+    async def tokenize(self, text: str, *, add_bos: bool = True, by: LoadedModel | None = None) -> list[int]:
+        """Token ids of `text` by the model that takes new jobs, for which it waits while it is loading, or by another
+        one that is loaded. Raises `NotLoaded`.
+        """
+        target = self._residents.target if by is None else self._residents.holding(by)
         if target is None:
             raise NotLoaded("No model is loaded.")
         return await target.tokenize(text, add_bos=add_bos)

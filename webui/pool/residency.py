@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from webui.errors import AppError, Cancelled, EngineHung, NotLoaded
@@ -21,6 +21,7 @@ from webui.pool.jobs import Job
 from webui.pool.patience import Patience
 from webui.pool.scheduler import Scheduler
 from webui.pool.signal import Signal
+from webui.pool.tasks import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ RESTART_WINDOW_SECONDS = 300.0
 """Deaths further apart than this have nothing to do with each other."""
 CANARY = GenerationRequest("Hello", SamplingParameters(max_tokens=1, temperature=0.0))
 """One token, asked for before a model counts as loaded: some engines load well and crash at the first prompt."""
+
+CANCEL_SECONDS = 3.0
+"""How long an engine that is about to be ended may take to end its cancelled jobs by itself."""
 
 Progress = Callable[[str, float | None], None]
 
@@ -39,14 +43,15 @@ class Surroundings:
     `on_failure` is called with (phase, loader, error) for each failure of a running worker, `on_reply` with the
     loader's name for each job that starts, `on_change` when anything a status shows has changed. `restart` brings a
     model whose worker died back to life: it is given the death and how many there were within the window, and raises
-    the error to give up with.
+    the error to give up with. `pass_on` finds another model for jobs that this one does not answer; where there is
+    none, they end with the error.
     """
 
     on_change: Callable[[], None]
     on_failure: Callable[[str, str, AppError], None]
     on_reply: Callable[[str], None]
     restart: Callable[[Residency, AppError, int], Awaitable[None]]
-    on_lost: Callable[[Residency], None]
+    pass_on: Callable[[Sequence[Job], AppError], None]
 
 
 class Residency:
@@ -66,7 +71,7 @@ class Residency:
         silence_seconds: float,
     ) -> None:
         self.facts = facts
-        self.scheduler = Scheduler(queue_length, surroundings.on_change)
+        self.scheduler = Scheduler(queue_length, surroundings.on_change, self._pass_on)
         self.spec: LoaderSpec | None = None
         self.parameters: Parameters | None = None
         self.loaded: LoadedModel | None = None
@@ -95,6 +100,11 @@ class Residency:
     def ready(self) -> bool:
         return self.loaded is not None and self.failed is None
 
+    @property
+    def closing(self) -> bool:
+        """Whether its jobs are done with and its worker is being ended."""
+        return self._closing
+
     async def load(self, spec: LoaderSpec, parameters: Parameters, progress: Progress) -> LoadedModel:
         """Start a worker, load the model, see it answer one token, and let jobs run.
 
@@ -113,7 +123,7 @@ class Residency:
             await self._canary(worker)
         except BaseException:
             self.worker = None
-            await asyncio.shield(worker.stop())
+            await to_the_end(worker.stop())
             raise
         self.spec, self.parameters, self.loaded = spec, parameters, loaded
         self.load_seconds = time.monotonic() - began
@@ -145,27 +155,37 @@ class Residency:
             self.scheduler.open(self.loaded.slots, self._run)
 
     def give_up(self, error: AppError) -> None:
-        """The model is not coming (back): everybody who waits for it gets `error`."""
-        self.failed = error
+        """The model is not coming (back): whoever waits for it goes to another, or gets `error`."""
+        self.failed = self.failed or error
         self.scheduler.pause()
-        self.scheduler.fail_waiting(error)
+        self._surroundings.pass_on(self.scheduler.take_waiting(), error)
         self._changed()
 
     async def close(self, *, finish_jobs: bool) -> None:
-        """End the worker, after its jobs have finished or by cancelling them."""
+        """End the worker, after its jobs have finished or by cancelling them.
+
+        A cancelled job whose engine does not listen ends with the worker. May be called again while a call waits for
+        the jobs to finish, to have them cancelled.
+        """
         if finish_jobs:
             await self.scheduler.drain()
-        else:
-            await self.scheduler.cancel_all()
         self._closing = True
+        self.scheduler.cancel_all()
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.wait([self._restarting])
+        await self._drained_in(CANCEL_SECONDS)
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self.worker is not None:
             await self.worker.stop()
-        if self._watcher is not None:
-            await self._watcher
-        self.give_up(self.failed or NotLoaded("The model was unloaded."))
+        await self._drained_in(CANCEL_SECONDS)
+        self.give_up(NotLoaded("The model was unloaded."))
+
+    async def _drained_in(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.scheduler.drain()
 
     # --- running jobs -------------------------------------------------------------------------------------------
 
@@ -181,27 +201,32 @@ class Residency:
             raise error from None
 
     async def _run(self, job: Job) -> None:
+        """Let the engine answer `job`. Comes back without an end of it where another worker or model is to answer."""
         worker, model, spec = self.worker, self.loaded, self.spec
         if worker is None or model is None or spec is None:
-            raise AssertionError("a scheduler is open only while there is a worker")
+            return  # it died between the turn of this job and its first step
         self._surroundings.on_reply(spec.name)
         job.loader = spec.name
         try:
-            request = await job.request_for(self.facts, model)
+            request = await job.request_for(self.facts, model, self._silence_seconds)
             generation = worker.generate(request)
             job.start(generation.cancel)
             async with contextlib.aclosing(generation.events()) as events:
                 await self._follow(job, request, events, worker)
         except AppError as error:
             lost = worker.exited.is_set() or worker is not self.worker
-            if lost and error.facts.get("before_start") and not job.sent_again:
-                self.scheduler.pause()  # nobody knew yet that it was dead: the worker that follows answers
-                job.sent_again = True
-                self.scheduler.adopt([job])
+            if not lost and error is not self._hung and not isinstance(error, Cancelled):
+                self._surroundings.on_failure("reply", spec.name, error)  # a death is recorded once, by the watcher
+            if job.cancel_asked:
+                job.fail(Cancelled("Cancelled."))
+            elif job.leaving and (lost or error is self._hung or isinstance(error, Cancelled)):
                 return
-            job.fail(error)
-            if not lost:  # a death is recorded once, by the watcher
-                self._surroundings.on_failure("reply", spec.name, error)
+            elif lost and error.facts.get("before_start") and not job.sent_again:
+                job.sent_again = True
+                if worker is self.worker:
+                    self.scheduler.pause()  # nobody knew yet that it was dead
+            else:
+                job.fail(error)
 
     async def _follow(
         self,
@@ -228,15 +253,19 @@ class Residency:
                 job.finish(event)
 
     async def _end_hung(self, worker: WorkerProcess, limit: float) -> AppError:
-        """Record what the silent worker is doing, end it, and return the error for those who waited for it."""
-        if self._hung is None:
+        """Have the silent worker ended, and return the error for those who waited for it."""
+        if self._hung is None and worker is self.worker:
             self.scheduler.pause()  # the next job is for the worker that follows
             self._hung = EngineHung(
                 f"{worker.spec.title} said nothing for {limit:.0f} s; its worker was ended.",
                 cause="its process lived on and produced no token",
             )
-            await worker.end_hung(self._hung)
-        return self._hung
+            await to_the_end(self._tell_and_end(worker, self._hung))
+        return self._hung or worker.death()
+
+    async def _tell_and_end(self, worker: WorkerProcess, hung: EngineHung) -> None:
+        await worker.end_hung(hung)
+        self._surroundings.on_failure("reply", worker.spec.name, hung)
 
     # --- the worker's death -------------------------------------------------------------------------------------
 
@@ -250,9 +279,10 @@ class Residency:
         self.worker, self.loaded = None, None
         death = worker.death()
         log.error("%s", death.message)
-        self._surroundings.on_failure(phase, worker.spec.name, death)
+        if self._hung is None:  # it has been told already
+            self._surroundings.on_failure(phase, worker.spec.name, death)
         if self.retiring:
-            self._surroundings.on_lost(self)
+            self.give_up(death)
             return
         now = time.monotonic()
         self._deaths.append(now)
@@ -265,10 +295,11 @@ class Residency:
     async def _restart(self, death: AppError) -> None:
         try:
             await self._surroundings.restart(self, death, len(self._deaths))
-        except Cancelled:
-            return  # whoever cancelled it closes this residency
         except AppError as error:
             self.give_up(error)
+
+    def _pass_on(self, jobs: Sequence[Job]) -> None:
+        self._surroundings.pass_on(jobs, self.failed or NotLoaded("The model was unloaded."))
 
     def _changed(self) -> None:
         self._signal.fire()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Literal
 
-from webui.errors import AppError, Cancelled, MissingPackage, NotLoaded
+from webui.errors import AppError, NotLoaded
+from webui.loaders.contract import LoadedModel
 from webui.loaders.supervisor import WorkerLimits
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
@@ -21,12 +21,15 @@ from webui.planning.attempts import need_of
 from webui.planning.memory import fits_beside
 from webui.planning.recovery import Attempt, GiveUp, Situation, StepKind, Tried, next_attempt, restart_attempt
 from webui.planning.selection import Candidate
-from webui.pool.choosing import AUTO, Chooser
+from webui.pool.choosing import Chooser
 from webui.pool.climb import Climb
 from webui.pool.experience import Experience
 from webui.pool.history import History
+from webui.pool.jobs import Job
+from webui.pool.ladder import Ladder
 from webui.pool.residency import Residency, Surroundings
-from webui.pool.status import Cause, Failure, LoadRequest, LoadStory, Outcome, Rung, RunningJobs
+from webui.pool.status import Failure, LoadRequest, Outcome, Rung, RunningJobs
+from webui.pool.tasks import as_app_error, to_the_end
 from webui.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,8 +42,8 @@ KEPT_FAILURES = 6
 class Residents:
     """See the module. `on_change` is called when anything a status shows has changed.
 
-    `current` answers; `incoming` is being loaded; `accepting`, when set, takes new jobs before `current` does, which
-    is about to leave. `step` and `share` are of the load that is on, `failure` is that of the last one, if it failed.
+    `current` answers; `incoming` is being loaded, or brought back; `accepting`, when set, takes new jobs before
+    `current` does, which is about to leave. `failure` is that of the last load, if it failed.
     """
 
     def __init__(
@@ -61,9 +64,10 @@ class Residents:
         self.asked: LoadRequest | None = None
         self.candidates: tuple[Candidate, ...] = ()
         self.failure: AppError | None = None
-        self.step = ""
-        self.share: float | None = None
-        self._climbs: tuple[Climb, ...] = ()
+        self._shown: Ladder | None = None
+        self._loading = False
+        self._restarts: dict[Residency, Ladder] = {}
+        self._way_back: Residency | None = None
         self._settings = settings
         self._chooser = chooser
         self._available_memory = available_memory
@@ -75,18 +79,30 @@ class Residents:
     @property
     def target(self) -> Residency | None:
         """Who takes new jobs."""
-        return self.accepting or self.current or self.incoming
+        for residency in (self.accepting, self.current, self.incoming):
+            if residency is not None and residency.failed is None:
+                return residency
+        return None
+
+    def holding(self, model: LoadedModel) -> Residency | None:
+        """Whose engine holds `model`."""
+        known = (self.current, self.incoming, *self.retiring.values())
+        return next((one for one in known if one is not None and one.loaded is model), None)
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
-        """The steps of the load or restart that is on, or of the last one.
+        """The steps of the load that is on; else of the restart that is on; else of the last of either."""
+        return self._shown.rungs if self._shown is not None else ()
 
-        That a loader is not installed belongs to the story only where something failed.
-        """
-        rungs = tuple(rung for climb in self._climbs for rung in climb.rungs)
-        if any(rung.state == "failed" for rung in rungs):
-            return rungs
-        return tuple(rung for rung in rungs if not isinstance(rung.error, MissingPackage))
+    @property
+    def step(self) -> str:
+        """What the load or restart that is on does at this moment; empty when there is none."""
+        return self._shown.step if self._shown is not None else ""
+
+    @property
+    def share(self) -> float | None:
+        """How much of the step is done, 0 … 1, where that is known."""
+        return self._shown.share if self._shown is not None else None
 
     @property
     def finishing(self) -> int:
@@ -95,71 +111,93 @@ class Residents:
 
     async def load(self, request: LoadRequest) -> None:
         """Load a model in the place of the one that answers. Raises the error it ends with, `Cancelled` among them."""
-        self.asked, self.failure, self.candidates, self._climbs = request, None, (), ()
-        self.step, self.share = "choosing a loader", None
+        self.asked, self.failure, self.candidates = request, None, ()
+        ladder = self._shown = Ladder("load", request.facts, request.loader, self._changed)
+        ladder.progress("choosing a loader", None)
+        self._loading = True
+        if self.current is not None and self.current.failed is not None:
+            self.let_go()
+        self._way_back = self.current
+        incoming = self.incoming = self._new_residency(request.facts)
         outcome: Outcome = "failed"
         error: AppError | None = None
-        began = time.time()
         try:
-            await self._choose_and_swap(request)
+            await self._choose_and_swap(request, incoming, ladder)
             outcome = "loaded"
-        except asyncio.CancelledError:
-            outcome, error = "cancelled", Cancelled("Loading was cancelled.")
+        except asyncio.CancelledError as cancelled:
+            outcome, error = "cancelled", as_app_error(cancelled, "Loading")
             raise error from None
-        except AppError as failed:
-            self.failure = error = failed
-            raise
+        except Exception as failed:
+            self.failure = error = as_app_error(failed, "Loading")
+            if error is not failed:
+                log.exception("Loading broke")
+            raise error from None
         finally:
-            self.incoming = self.accepting = None
-            self.step, self.share = "", None
-            self._tell("load", request.facts, request.loader, began, outcome, error)
+            self._loading, self.incoming, self.accepting, self._way_back = False, None, None, None
+            self._history.add_load(ladder.end(outcome, error, incoming if outcome == "loaded" else None))
+            if self.current in self._restarts:
+                self._shown = self._restarts[self.current]
             self._changed()
+
+    def no_way_back(self) -> None:
+        """Should the load that is on not come to its end, no model is brought back."""
+        self._way_back = None
+
+    def let_go(self) -> asyncio.Task[None] | None:
+        """Begin to end the model that answers, cancelling its jobs; the task is done when it is gone."""
+        current, self.current = self.current, None
+        if current is None:
+            return None
+        log.info("Unloading %s", model_id(current.facts))
+        return self._retire(current, "cancel")
 
     async def unload(self) -> None:
         """End the model that answers, cancelling its jobs."""
-        current, self.current = self.current, None
-        self.failure, self._climbs = None, ()
-        if current is not None:
-            await to_the_end(current.close(finish_jobs=False))
-            log.info("Unloaded %s", model_id(current.facts))
+        self.failure, self._shown = None, None
+        ended = self.let_go()
         self._changed()
+        if ended is not None:
+            await asyncio.wait([ended])
 
     async def close(self) -> None:
         """End every model, also those that were still finishing."""
-        await self.unload()
+        self.failure, self._shown = None, None
+        self.let_go()
         for residency in list(self.retiring.values()):
-            await residency.scheduler.cancel_all()
-        if self.retiring:
+            self._retire(residency, "cancel")
+        while self.retiring:
             await asyncio.wait(list(self.retiring))
 
     # --- how a load goes ------------------------------------------------------------------------------------------
 
-    async def _choose_and_swap(self, request: LoadRequest) -> None:
+    async def _choose_and_swap(self, request: LoadRequest, incoming: Residency, ladder: Ladder) -> None:
         previous = self.current
-        choice = await asyncio.to_thread(self._chooser.choose, request)
-        self.candidates = choice.candidates
-        incoming = self._new_residency(request.facts)
-        climb = self._climb(incoming, choice.situation, choice.versions)
-        for loader, error in choice.passed_over:
-            climb.skip(Attempt(StepKind.ASKED, loader, {}, reason="It stands first in the order of priority."), error)
-        first = next_attempt(await self._with_room(choice.situation, previous))
-        if isinstance(first, GiveUp):
-            raise first.error
-        self.incoming = incoming
-        self._changed()
-        beside = previous is None or self._fits_beside(previous, climb.situation, first)
         try:
+            choice = await asyncio.to_thread(self._chooser.choose, request)
+            self.candidates = choice.candidates
+            climb = self._climb(incoming, choice.situation, choice.versions, ladder)
+            for loader, error in choice.passed_over:
+                reason = "It stands first in the order of priority."
+                climb.skip(Attempt(StepKind.ASKED, loader, {}, reason=reason), error)
+            await self._wait_for_memory()
+            first = next_attempt(await self._with_room(choice.situation, previous))
+            if isinstance(first, GiveUp):
+                raise first.error
+            beside = previous is None or self._fits_beside(previous, climb.situation, first)
             if previous is not None and not beside:
-                await self._make_room(previous, incoming, climb, request.running)
+                await self._make_room(previous, incoming, climb, request.running, ladder)
             await climb.up(first)
         except BaseException as error:
-            await self._go_back(previous, incoming, _as_app_error(error))
+            await self._go_back(previous, incoming, as_app_error(error, "Loading"), ladder)
             raise
         self.current, self.incoming, self.accepting = incoming, None, None
         if previous is not None and beside:
-            if request.running == "hand over":
-                await to_the_end(_hand_over(previous, incoming))
-            self._retire(previous)
+            self._retire(previous, request.running if previous.ready else "hand over")
+
+    async def _wait_for_memory(self) -> None:
+        """Models that are being ended give theirs back within seconds; what is planned before that is planned wrong."""
+        if ending := [task for task, residency in self.retiring.items() if residency.closing]:
+            await asyncio.wait(ending)
 
     async def _with_room(self, situation: Situation, previous: Residency | None) -> Situation:
         """What there is to plan with: the memory that is free, and what the model before it would give back."""
@@ -171,88 +209,100 @@ class Residents:
             device_available=await asyncio.to_thread(self._device_memory),
         )
 
-    async def _make_room(self, previous: Residency, incoming: Residency, climb: Climb, running: RunningJobs) -> None:
+    async def _make_room(
+        self, previous: Residency, incoming: Residency, climb: Climb, running: RunningJobs, ladder: Ladder
+    ) -> None:
         """Let the model before it finish or hand over what it is writing, and end it."""
 
         async def leave() -> None:
             self.accepting = incoming
-            if running == "hand over":
-                await to_the_end(_hand_over(previous, incoming))
-            else:
-                await previous.scheduler.drain()
+            if running == "hand over" or not previous.ready:
+                previous.scheduler.release()
+            await previous.scheduler.drain()
             self.current = None
             await to_the_end(previous.close(finish_jobs=True))
 
-        self._progress(f"unloading {model_id(previous.facts)}", None)
+        name = model_id(previous.facts)
+        ladder.progress(f"unloading {name}", None)
         loader = previous.spec.name if previous.spec is not None else ""
-        why = f"{model_id(previous.facts)} is unloaded first: both do not fit in memory together."
+        why = "both do not fit in memory together" if previous.ready else "it was about to be started again"
+        why = f"{name} is unloaded first: {why}."
         await climb.aside(Attempt(StepKind.PREVIOUS_MODEL, loader, {}, reason=why), leave())
 
-    async def _go_back(self, previous: Residency | None, incoming: Residency, error: AppError) -> None:
+    async def _go_back(self, previous: Residency | None, incoming: Residency, error: AppError, ladder: Ladder) -> None:
         """After a failed load: the model before it answers on, or is brought back, also those who waited for the new.
 
         Nobody who waits is forgotten: where no model is left, each is told why.
         """
-        self.accepting = None
-        jobs = await incoming.scheduler.release()
-        incoming.give_up(error)
+        self.accepting = self.incoming = None
+        restored: Residency | None = None
         if previous is not None and self.current is previous:
             previous.resume()
-        elif previous is not None:
-            self.current = await self._bring_back(previous)
-        if self.current is not None:
-            self.current.scheduler.adopt(jobs)
-            return
-        for job in jobs:
-            job.fail(NotLoaded("No model is loaded.", cause=error.message))
+        elif previous is not None and previous is self._way_back:
+            restored = self.incoming = self._new_residency(previous.facts)
+        incoming.give_up(NotLoaded("No model is loaded.", cause=error.message))
+        if previous is not None and restored is not None:
+            await self._bring_back(previous, restored, ladder)
 
-    async def _bring_back(self, previous: Residency) -> Residency | None:
+    async def _bring_back(self, previous: Residency, restored: Residency, ladder: Ladder) -> None:
+        """Load `previous` again as `restored`; a cancellation ends only this."""
         if previous.attempt is None or previous.situation is None:
-            return None
-        self._progress(f"bringing back {model_id(previous.facts)}", None)
-        restored = self._new_residency(previous.facts)
-        climb = self._climb(restored, replace(previous.situation, tried=(), elapsed_seconds=0.0), {})
+            raise AssertionError("a model that answered knows how it was loaded")
+        ladder.progress(f"bringing back {model_id(previous.facts)}", None)
+        climb = self._climb(restored, replace(previous.situation, tried=(), elapsed_seconds=0.0), {}, ladder)
         why = "Brought back: the new model could not be loaded."
         try:
             await climb.up(replace(previous.attempt, kind=StepKind.PREVIOUS_MODEL, reason=why), phase="restore")
-        except AppError as error:
-            restored.give_up(error)
-            return None
-        return restored
+        except (AppError, asyncio.CancelledError) as error:
+            self.incoming, self.failure = None, as_app_error(error, "Bringing back the model before it")
+            restored.give_up(NotLoaded("No model is loaded.", cause=self.failure.message))
+        else:
+            self.current, self.incoming = restored, None
 
     async def _restart(self, residency: Residency, death: AppError, deaths: int) -> None:
         """Bring a model back whose worker has died. Raises the error to give up with."""
-        if residency.situation is None:
-            raise death
-        began = time.time()
-        error: AppError | None = None
-        outcome: Outcome = "cancelled"
-        situation = replace(residency.situation, host_available=self._free_memory(), elapsed_seconds=0.0)
-        self._climbs = ()
+        situation = residency.situation
+        if situation is None:
+            raise AssertionError("a model that answered knows how it was loaded")
+        asked_loader = situation.candidates[0].loader if situation.forced and situation.candidates else "auto"
+        ladder = self._restarts[residency] = Ladder("restart", residency.facts, asked_loader, self._changed)
+        if not self._loading:
+            self._shown = ladder
+        situation = replace(situation, host_available=self._free_memory(), elapsed_seconds=0.0)
         failed = [one for one in situation.tried[:-1] if one.error is not None][-KEPT_FAILURES:]
         died = Tried(situation.tried[-1].attempt, death)
-        climb = self._climb(residency, replace(situation, tried=(*failed, died)), {})
+        climb = self._climb(residency, replace(situation, tried=(*failed, died)), {}, ladder)
+        outcome: Outcome = "failed"
+        error: AppError | None = None
         try:
             await climb.up(restart_attempt(situation, death, deaths), phase="restart")
             outcome = "loaded"
-        except AppError as failed:
-            outcome, error = "failed", failed
+        except asyncio.CancelledError as cancelled:
+            outcome, error = "cancelled", as_app_error(cancelled, "Starting it again")
             raise
+        except Exception as broken:
+            error = as_app_error(broken, "Starting it again")
+            if error is not broken:
+                log.exception("Starting a model again broke")
+            raise error from None
         finally:
-            loader = situation.candidates[0].loader if situation.forced and situation.candidates else "auto"
-            self._tell("restart", residency.facts, loader, began, outcome, error)
+            del self._restarts[residency]
+            self._history.add_load(ladder.end(outcome, error, residency if outcome == "loaded" else None))
+            self._changed()
 
-    def _lost(self, residency: Residency) -> None:
-        """A model died that was only finishing its jobs: those that had not begun go to the one that answers now."""
-        jobs = residency.scheduler.take_waiting()
-        if self.current is not None and self.current is not residency:
-            self.current.scheduler.adopt(jobs)
-        else:
-            for job in jobs:
-                job.fail(NotLoaded("The model was lost.", cause=residency.restart_note))
+    def _pass_on(self, jobs: Sequence[Job], error: AppError) -> None:
+        """Give jobs that their model does not answer to the one that takes jobs now; each ends with `error` if none."""
+        target = self.target
+        if target is not None:
+            target.scheduler.adopt(jobs)
+            return
+        for job in jobs:
+            job.fail(error)
 
-    def _climb(self, residency: Residency, situation: Situation, versions: Mapping[str, str | None]) -> Climb:
-        """A climb whose steps the status shows after those of the climbs before it."""
+    def _climb(
+        self, residency: Residency, situation: Situation, versions: Mapping[str, str | None], ladder: Ladder
+    ) -> Climb:
+        """A climb whose steps are shown after those of the climbs of `ladder` before it."""
         climb = Climb(
             residency,
             situation,
@@ -262,9 +312,9 @@ class Residents:
             versions=versions,
             on_step=self._changed,
             on_failure=lambda phase, loader, error: self._failed(residency, phase, loader, error),
-            progress=self._progress,
+            progress=ladder.progress,
         )
-        self._climbs = (*self._climbs, climb)
+        ladder.climbs.append(climb)
         return climb
 
     def _new_residency(self, facts: ModelFacts) -> Residency:
@@ -274,7 +324,7 @@ class Residents:
             on_failure=lambda phase, loader, error: self._failed(residency, phase, loader, error),
             on_reply=self._history.add_reply,
             restart=self._restart,
-            on_lost=self._lost,
+            pass_on=self._pass_on,
         )
         residency = Residency(
             facts,
@@ -291,21 +341,23 @@ class Residents:
             return False
         return fits_beside(need_of(situation, first).total, self._free_memory())
 
-    def _retire(self, residency: Residency) -> None:
+    def _retire(self, residency: Residency, running: RunningJobs | Literal["cancel"]) -> asyncio.Task[None]:
+        """Let a model go, and with its replies do as `running` says."""
         residency.retiring = True
-        task = asyncio.create_task(residency.close(finish_jobs=True))
+        if running == "hand over":
+            residency.scheduler.release()
+        task = asyncio.create_task(residency.close(finish_jobs=running != "cancel"))
         self.retiring[task] = residency
         task.add_done_callback(self._retired)
+        return task
 
     def _retired(self, task: asyncio.Task[None]) -> None:
-        del self.retiring[task]
+        residency = self.retiring.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("Ending %s broke", model_id(residency.facts), exc_info=error)
         self._changed()
 
     # --- small parts ----------------------------------------------------------------------------------------------
-
-    def _progress(self, step: str, share: float | None) -> None:
-        self.step, self.share = step, share
-        self._changed()
 
     def _free_memory(self) -> int | None:
         """Bytes that a worker may take: what is free, and no more than the configured limit."""
@@ -318,51 +370,3 @@ class Residents:
 
     def _failed(self, residency: Residency, phase: str, loader: str, error: AppError) -> None:
         self._history.add_failure(Failure(phase, loader, model_id(residency.facts), error))
-
-    def _tell(
-        self,
-        cause: Cause,
-        facts: ModelFacts,
-        asked_loader: str,
-        began: float,
-        outcome: Outcome,
-        error: AppError | None,
-    ) -> None:
-        """Write the story of a load or restart into the history."""
-        current = self.current if outcome == "loaded" else None
-        story = LoadStory(
-            model_id(facts),
-            str(facts.path),
-            "auto" if asked_loader in AUTO else asked_loader,
-            cause,
-            began,
-            time.time() - began,
-            self.rungs,
-            outcome,
-            loader=current.spec.name if current is not None and current.spec is not None else "",
-            error=error,
-            degraded=current.degraded if current is not None else None,
-        )
-        self._history.add_load(story)
-
-
-def _as_app_error(error: BaseException) -> AppError:
-    if isinstance(error, AppError):
-        return error
-    if isinstance(error, asyncio.CancelledError):
-        return Cancelled("Loading was cancelled.")
-    return AppError("Loading broke.", cause=repr(error))
-
-
-async def to_the_end(doing: Coroutine[Any, Any, None]) -> None:
-    """Await what must not be left half done: a cancellation takes effect when it has ended."""
-    task = asyncio.create_task(doing)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
-
-
-async def _hand_over(old: Residency, new: Residency) -> None:
-    new.scheduler.adopt(await old.scheduler.release())

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from webui.errors import AppError, Busy, Cancelled
 from webui.pool.jobs import Job
+from webui.pool.signal import Signal
+
+log = logging.getLogger(__name__)
 
 RunJob = Callable[[Job], Awaitable[None]]
 RETRY_AFTER_SECONDS = 5
 
 
 class Scheduler:
-    """The queue of one loaded model. Closed until `open`: jobs may queue while the model is still loading."""
+    """The queue of one loaded model. Closed until `open`: jobs may queue while the model is still loading.
 
-    def __init__(self, queue_length: int, on_change: Callable[[], None]) -> None:
+    `pass_on` finds another model for a job that this one gives away.
+    """
+
+    def __init__(
+        self, queue_length: int, on_change: Callable[[], None], pass_on: Callable[[Sequence[Job]], None]
+    ) -> None:
         self._queue_length = queue_length
         self._on_change = on_change
+        self._pass_on = pass_on
         self._waiting: deque[Job] = deque()
         self._running: dict[Job, asyncio.Task[None]] = {}
         self._slots = 0
         self._run: RunJob | None = None
+        self._signal = Signal()
 
     @property
     def running(self) -> list[Job]:
@@ -34,7 +45,7 @@ class Scheduler:
         return list(self._waiting)
 
     def open(self, slots: int, run: RunJob) -> None:
-        """Let jobs run: `slots` at once, each by awaiting `run(job)`, which must end the job."""
+        """Let jobs run: `slots` at once, each by awaiting `run(job)`. A job that has not ended then is passed on."""
         self._slots, self._run = slots, run
         self._pump()
 
@@ -54,53 +65,40 @@ class Scheduler:
         self._waiting.append(job)
         self._pump()
 
-    async def release(self) -> list[Job]:
-        """Give every job away, in order: those that run are stopped where they stand and have not ended."""
+    def release(self) -> None:
+        """Give every job away: those that wait at once, those that run as soon as they have stopped where they are."""
         self.pause()
-        waiting = self.take_waiting()
-        running = dict(self._running)
-        for job in running:
+        for job in self._running:
             job.leave()
-        if running:
-            await asyncio.wait(running.values())
-        self._on_change()
-        return [job for job in [*running, *waiting] if not job.ended]
+        self._pass_on(self.take_waiting())
 
     def take_waiting(self) -> list[Job]:
         """Take out, in order, the jobs that have not begun."""
         waiting = list(self._waiting)
         self._waiting.clear()
+        self._changed()
         return waiting
 
     def adopt(self, jobs: Sequence[Job]) -> None:
-        """Take jobs over from another queue, before those that wait here; none is refused."""
-        for job in reversed(jobs):
+        """Take jobs over from another queue, each in its turn by when it was asked for; none is refused."""
+        for job in jobs:
             job.wait_again()
             job.wait_for_start(functools.partial(self._withdraw, job))
-            self._waiting.appendleft(job)
+        self._waiting = deque(sorted([*self._waiting, *jobs], key=lambda job: job.created_at))
+        for job in jobs:
             if job.cancel_asked:
                 self._withdraw(job)
         self._pump()
 
-    def fail_waiting(self, error: AppError) -> None:
-        """End every job that has not started with `error`."""
-        while self._waiting:
-            self._waiting.popleft().fail(error)
-        self._on_change()
-
     async def drain(self) -> None:
-        """Return when every job, running or waiting, has ended."""
+        """Return when no job runs or waits here any more."""
         while self._running or self._waiting:
-            if self._running:
-                await asyncio.wait(list(self._running.values()))
-            else:
-                await self._waiting[-1].wait()
+            await self._signal.next().wait()
 
-    async def cancel_all(self) -> None:
-        """Cancel every job and return when each has ended."""
+    def cancel_all(self) -> None:
+        """Ask for the end of every job."""
         for job in [*self._waiting, *self._running]:
             job.cancel()
-        await self.drain()
 
     def _withdraw(self, job: Job) -> None:
         if job in self._waiting:
@@ -116,14 +114,18 @@ class Scheduler:
             task.add_done_callback(functools.partial(self._ended, job))
         for place, job in enumerate(self._waiting, start=1):
             job.move(place)
-        self._on_change()
+        self._changed()
 
     def _ended(self, job: Job, task: asyncio.Future[None]) -> None:
-        if self._running.get(job) is task:
-            del self._running[job]
-        handed_on = job.leaving or job in self._waiting or job in self._running
-        if not job.ended and not handed_on:
-            # The runner itself broke or was cancelled: the job must end all the same, and say why.
-            cause = None if task.cancelled() else task.exception()
-            job.fail(AppError("The job was lost.", cause=str(cause or "its task was cancelled")))
+        del self._running[job]
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:  # the runner itself broke: the job must end all the same, and say why
+            log.error("A job was lost", exc_info=error)
+            job.fail(AppError("The job was lost.", cause=str(error or "its task was cancelled")))
+        elif not job.ended:
+            self._pass_on([job])
         self._pump()
+
+    def _changed(self) -> None:
+        self._signal.fire()
+        self._on_change()
