@@ -65,16 +65,21 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_app(
-    home: Path, models: Sequence[Path] = (), *, arguments: Sequence[str] = (), environment: dict[str, str] | None = None
+    home: Path,
+    models: Sequence[Path] = (),
+    *,
+    arguments: Sequence[str] = (),
+    environment: dict[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[AppProcess]:
-    """Start `app.py --no-setup` with `models` in its models folder; ends it, by force if need be."""
+    """Start `app.py --no-setup` with `models` in its models folder, on any port; ends it, by force if need be."""
     folder = home / "models"
     folder.mkdir(parents=True, exist_ok=True)
     for model in models:
         target = folder / model.name
         if not target.exists():
             os.link(model, target) if model.stat().st_dev == folder.stat().st_dev else target.symlink_to(model)
-    port = free_port()
+    port = port or free_port()
     log = home / "output.txt"
     command = [sys.executable, str(ROOT / "app.py"), "--no-setup", "--port", str(port), *arguments]
     with log.open("wb") as output:

@@ -10,10 +10,15 @@
     return minutes ? `${minutes} min ${Math.floor(seconds % 60)} s` : `${Math.floor(seconds)} s`;
   };
   const begun = new WeakMap();
+  const beginning = (shown) => {
+    // Gradio changes elements in place where it can: the same one may count something else now.
+    const given = shown.dataset.running;
+    if (begun.get(shown)?.given !== given) begun.set(shown, { given, at: performance.now() - 1000 * Number(given) });
+    return begun.get(shown).at;
+  };
   const count = () => {
     for (const shown of document.querySelectorAll('[data-running]')) {
-      if (!begun.has(shown)) begun.set(shown, performance.now() - 1000 * Number(shown.dataset.running));
-      const text = words((performance.now() - begun.get(shown)) / 1000);
+      const text = words((performance.now() - beginning(shown)) / 1000);
       if (shown.textContent !== text) shown.textContent = text;
     }
   };
@@ -28,7 +33,8 @@
     if (fold) folds.set(keyOf(fold), !fold.open);
   }, true);
   const refold = (node) => {
-    const found = node.matches('details[data-fold]') ? [node] : node.querySelectorAll('details[data-fold]');
+    const found = [...node.querySelectorAll('details[data-fold]')];
+    if (node.matches('details[data-fold]')) found.push(node);
     for (const fold of found) {
       const wanted = folds.get(keyOf(fold));
       if (wanted !== undefined && fold.open !== wanted) fold.open = wanted;
@@ -36,8 +42,11 @@
   };
   new MutationObserver((changes) => {
     if (!folds.size) return;
-    for (const { addedNodes } of changes) for (const node of addedNodes) if (node instanceof Element) refold(node);
-  }).observe(document.documentElement, { childList: true, subtree: true });
+    for (const { target, addedNodes } of changes) {
+      if (!addedNodes.length) refold(target);
+      for (const node of addedNodes) if (node instanceof Element) refold(node);
+    }
+  }).observe(document.documentElement, { childList: true, subtree: true, attributeFilter: ['data-fold', 'open'] });
   // What hangs from the top line closes with a click beside it, and when one of its buttons is pressed.
   document.addEventListener('click', (event) => {
     const target = event.target instanceof Element ? event.target : null;

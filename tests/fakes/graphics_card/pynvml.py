@@ -1,0 +1,64 @@
+"""The driver's library of a machine with one 8 GB graphics card, for an app with this folder in its PYTHONPATH."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+NVML_TEMPERATURE_GPU = 0
+MEBIBYTE = 1024 * 1024
+
+
+class NVMLError(Exception):
+    pass
+
+
+class NVMLError_LibraryNotFound(NVMLError):
+    pass
+
+
+class NVMLError_DriverNotLoaded(NVMLError):
+    pass
+
+
+def nvmlInit() -> None:
+    pass
+
+
+def nvmlShutdown() -> None:
+    pass
+
+
+def nvmlSystemGetDriverVersion() -> str:
+    return "560.35.03"
+
+
+def nvmlDeviceGetCount() -> int:
+    return 1
+
+
+def nvmlDeviceGetHandleByIndex(index: int) -> int:
+    return index
+
+
+def nvmlDeviceGetName(handle: int) -> str:
+    return "Example GPU 8 GB"
+
+
+def nvmlDeviceGetMemoryInfo(handle: int) -> SimpleNamespace:
+    return SimpleNamespace(total=8192 * MEBIBYTE, free=7600 * MEBIBYTE)
+
+
+def nvmlDeviceGetCudaComputeCapability(handle: int) -> tuple[int, int]:
+    return 8, 6
+
+
+def nvmlDeviceGetUtilizationRates(handle: int) -> SimpleNamespace:
+    return SimpleNamespace(gpu=0)
+
+
+def nvmlDeviceGetTemperature(handle: int, sensor: int) -> int:
+    return 41
+
+
+def nvmlDeviceGetPowerUsage(handle: int) -> int:
+    return 21_000
