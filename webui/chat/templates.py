@@ -137,7 +137,8 @@ def _render_strictly(chosen: ChosenTemplate, messages: list[dict[str, Any]], var
         raise TemplateFailed(f"{origin} was stopped: {error.message}.") from error
     except TemplateError as error:
         line = getattr(error, "lineno", None)
-        cause = f"{type(error).__name__}{f' in line {line}' if line else ''}"
+        by_itself = "the template refuses it by itself" if type(error) is TemplateError else type(error).__name__
+        cause = f"{by_itself}{f', in line {line}' if line else ''}"
         raise TemplateFailed(f"{origin} does not render this conversation: {error.message}", cause=cause) from error
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
         # What a wrong template provokes in the operations it is made of.
