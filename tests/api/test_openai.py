@@ -259,11 +259,19 @@ async def _take(lines: AsyncIterator[str], count: int) -> AsyncIterator[str]:
             return
 
 
-async def test_a_full_queue_says_when_to_come_again(slow_server: RunningServer) -> None:
-    waiting = [asyncio.create_task(slow_server.chat("w " * 50)) for _ in range(2)]
+async def wait_for_queue(server: RunningServer, *, running: int, queued: int) -> None:
     async with asyncio.timeout(30):
-        while slow_server.context.pool.status.queued < 1:
-            await asyncio.sleep(0.01)
+        async for status in server.context.pool.watch():
+            if (status.running, status.queued) == (running, queued):
+                return
+
+
+async def test_a_full_queue_says_when_to_come_again(slow_server: RunningServer) -> None:
+    waiting: list[asyncio.Task[Any]] = []
+    await wait_for_queue(slow_server, running=0, queued=0)  # jobs of clients that have left
+    for queued in range(2):
+        waiting.append(asyncio.create_task(slow_server.chat("w " * 300)))
+        await wait_for_queue(slow_server, running=1, queued=queued)
     health = (await slow_server.client.get("/health")).json()
     assert health["queue"] == {"running": 1, "queued": 1}
     response = await slow_server.chat("x")
