@@ -151,6 +151,17 @@ async def test_stopping_twice_and_before_starting_is_harmless() -> None:
     assert worker.exited.is_set()
 
 
+async def test_a_number_that_may_be_another_process_by_now_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as worker:
+        worker.kill()
+        await worker.exited.wait()
+        ended: list[int] = []
+        monkeypatch.setattr("webui.loaders.processes.kill_group", ended.append)
+        worker.kill()
+        await worker.stop()
+        assert ended == []
+
+
 async def test_max_tokens_crosses_the_channel() -> None:
     async with running() as worker:
         request = GenerationRequest("a b c d", sampling=SamplingParameters(max_tokens=2))

@@ -409,7 +409,7 @@ class WorkerProcess:
         self._descendants = self._family()[1:] or self._descendants
 
     def _kill_group(self) -> None:
-        if self.pid is not None:
+        if self.pid is not None and not self.exited.is_set():  # by then all is gone, and the number may be another's
             processes.kill_group(self.pid)
             processes.kill_all(self._descendants)
 
