@@ -84,6 +84,7 @@ def test_openai_messages(data: dict[str, Any], piece: Piece) -> None:
         ({"type": "exceed_context_size_error", "n_prompt_tokens": 9, "n_ctx": 8, "message": "…"}, ContextTooLong),
         ({"code": 500, "message": "Context size has been exceeded."}, ContextTooLong),
         ({"code": 400, "type": "invalid_request_error", "message": "bad grammar"}, InvalidRequest),
+        ({"code": 400, "type": "invalid_request_error", "message": '"prompt" must not be empty'}, EngineRefused),
         ({"code": 500, "message": "boom"}, EngineRefused),
         ("boom", EngineRefused),
     ],

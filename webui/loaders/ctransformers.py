@@ -216,8 +216,6 @@ class CtransformersLoader(Loader[CtransformersParameters]):
 
     def generate(self, request: GenerationRequest, cancelled: threading.Event) -> Iterator[Chunk | Finished]:
         prompt = self.tokenize(request.prompt, add_bos=True)
-        if not prompt:
-            raise EngineRefused("The prompt is empty, and this model has no token to begin with.")
         check_fits(len(prompt), self._context_size)
         count = PromptCount(len(prompt), self._keep_prefix(prompt), self._context_size - len(prompt))
         ignored = ignored_sampling(request.sampling, SAMPLERS)

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from webui.errors import EngineRefused
 from webui.loaders.causes import import_failure
 from webui.loaders.contract import (
     Chunk,
@@ -236,8 +235,6 @@ class LlamaCppPythonLoader(Loader[LlamaCppPythonParameters]):
     def generate(self, request: GenerationRequest, cancelled: threading.Event) -> Iterator[Chunk | Finished]:
         engine = self._engine
         prompt = engine.tokenize(request.prompt, add_bos=True)
-        if not prompt:
-            raise EngineRefused("The prompt is empty, and this model has no token to begin with.")
         check_fits(len(prompt), engine.context_size)
         count = PromptCount(len(prompt), engine.keep_prefix(prompt), engine.context_size - len(prompt))
         yield from stream_reply(self._tokens(prompt, request, cancelled), request, count, cancelled)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from webui.errors import ContextTooLong, EngineRefused, InvalidRequest
 from webui.loaders.causes import typed
 from webui.loaders.contract import Chunk, Finished, FinishReason, GenerationRequest
-from webui.loaders.reply import ignored_sampling
+from webui.loaders.reply import ignored_sampling, nothing_to_read
 from webui.loaders.sampling import SamplingParameters
 from webui.loaders.stopping import StopFilter
 
@@ -162,6 +162,8 @@ def raise_error(data: dict[str, Any]) -> None:
             cause=said,
             hint="Run fewer jobs at once, or load the model with a larger context or without the shared KV cache.",
         )
+    if '"prompt" must not be empty' in said:
+        raise nothing_to_read()
     if error.get("type") == "invalid_request_error" or error.get("code") == 400:
         raise InvalidRequest("The engine does not accept this request.", cause=said)
     raise typed("The engine", [said]) or EngineRefused("The engine could not answer.", cause=said, unknown=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from webui.errors import Cancelled, ContextTooLong
+from webui.errors import Cancelled, ContextTooLong, EngineRefused
 from webui.loaders.contract import Chunk, Finished, FinishReason, GenerationRequest
 from webui.loaders.sampling import SamplingParameters
 from webui.loaders.stopping import StopFilter, Utf8Pieces
@@ -46,8 +46,18 @@ def ignored_sampling(wanted: SamplingParameters, samplers: frozenset[str]) -> tu
     )
 
 
+def nothing_to_read() -> EngineRefused:
+    """The error for a prompt of no token, as a damaged vocabulary may make of any text."""
+    return EngineRefused("The prompt is empty, and this model has no token to begin with.")
+
+
 def check_fits(prompt_tokens: int, context_size: int) -> None:
-    """Raise `ContextTooLong` unless the prompt leaves room for at least one token of a reply."""
+    """Raise `ContextTooLong` unless the prompt leaves room for at least one token of a reply.
+
+    A prompt of no token is refused too: there is nothing to continue.
+    """
+    if prompt_tokens == 0:
+        raise nothing_to_read()
     if prompt_tokens >= context_size:
         raise ContextTooLong(
             f"The prompt has {prompt_tokens} tokens and the context holds {context_size}.",

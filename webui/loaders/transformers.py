@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from webui.errors import AppError, EngineRefused, ModelNotFound, UnsupportedFormat
+from webui.errors import AppError, ModelNotFound, UnsupportedFormat
 from webui.loaders.causes import explain_exception, import_failure
 from webui.loaders.contract import (
     Chunk,
@@ -116,8 +116,6 @@ class TransformersLoader(Loader[TransformersParameters]):
         from webui.loaders.transformers_generation import TokenText
 
         prompt = self.tokenize(request.prompt, add_bos=True)
-        if not prompt:
-            raise EngineRefused("The prompt is empty, and this model has no token to begin with.")
         check_fits(len(prompt), self._context_size)
         count = PromptCount(len(prompt), self._conversation.keep_prefix(prompt), self._context_size - len(prompt))
         text = TokenText(self._opened.tokenizer, prompt)
