@@ -180,6 +180,7 @@ def test_a_line_names_the_error(line: str, kind: type[AppError]) -> None:
         "compute buffer allocation failed, retrying without pipeline parallelism",
         "UserWarning: CUDA initialization: The NVIDIA driver on your system is too old",
         "print_info: rope_finetuned        = unknown",
+        "llama_init_from_model: enabling flash_attn since it is required for quantized V cache",
         "common_param: common_params_print_info: build 0 (unknown) with GNU 10.2.1 for Linux x86_64",
         "llama_context: n_ctx_seq (768) < n_ctx_train (8192) -- the full capacity of the model will not be utilized",
     ],

@@ -226,7 +226,7 @@ _STORAGE = (
 
 _SETTINGS = (
     _symptom(
-        r"quantized V cache|V cache quantization",
+        r"(?<!required for )quantized V cache|V cache quantization",
         InvalidSetting,
         "A quantised value cache needs flash attention.",
         "Switch flash attention on, or set the value cache to f16.",
