@@ -18,6 +18,9 @@ from webui.reference import hooks, pages, troubleshooting, write
 from webui.settings import Settings
 from webui.settings.declared import declare, plain
 
+FEWEST_PICTURES = 18
+PICTURE_BYTES, PICTURES_BYTES = 60_000, 1_200_000
+
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, str]:
@@ -95,6 +98,16 @@ def test_every_failure_has_its_section_and_its_picture_where_there_is_one(
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "failure-corrupt_file.png").write_bytes(b"")
     assert "![The file is damaged](images/failure-corrupt_file.png)" in troubleshooting.page(tmp_path)
+
+
+def test_every_picture_of_a_failure_is_small_and_every_picture_a_page_names_is_there(written: dict[str, str]) -> None:
+    docs = PROJECT_ROOT / "docs"
+    named = set(re.findall(r"!\[[^]]*\]\((images/failure-\w+\.png)\)", written["docs/troubleshooting.md"]))
+    there = {f"images/{picture.name}": picture.stat().st_size for picture in docs.glob("images/failure-*.png")}
+    assert named == there.keys()
+    assert {name.removeprefix("images/failure-").removesuffix(".png") for name in named} <= {one.code for one in tree()}
+    assert len(there) >= FEWEST_PICTURES
+    assert max(there.values()) <= PICTURE_BYTES and sum(there.values()) <= PICTURES_BYTES
 
 
 def test_every_element_is_listed_once_with_its_tab(written: dict[str, str]) -> None:
