@@ -266,7 +266,8 @@ _MODELS = (
     ),
     _symptom(
         r"unknown (?:pre-)?tokenizer(?: type)?: '(?P<what>[^']*)'|Tokenizer class (?P<else>\w+) does not exist"
-        r"|unsupported vocab type|instantiate (?:the backend|this) tokenizer|cannot find tokenizer \w+ in",
+        r"|unsupported vocab type|instantiate (?:the backend|this) tokenizer|cannot find tokenizer \w+ in"
+        r"|untagged enum ModelUntagged",
         UnsupportedTokenizer,
         "The installed {title} does not know the model's tokenizer {what}.",
     ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from webui.errors import EngineRefused, InvalidSetting, MissingPackage
+from webui.errors import CorruptFile, EngineRefused, InvalidSetting, MissingPackage
 from webui.loaders.special_tokens import TURN_ENDS
 from webui.loaders.transformers_files import LARGE_PARAMETERS, QUANTIZER_PACKAGES
 from webui.loaders.transformers_parameters import TransformersParameters, parse_max_memory
@@ -48,13 +48,15 @@ def open_model(facts: ModelFacts, wanted: TransformersParameters) -> OpenModel:
         tokenizer = AutoTokenizer.from_pretrained(
             **place, local_files_only=True, trust_remote_code=wanted.trust_remote_code
         )
-        model = AutoModelForCausalLM.from_pretrained(
+        model, account = AutoModelForCausalLM.from_pretrained(
             **place,
             **_options(facts, wanted, notes),
+            output_loading_info=True,
             local_files_only=True,
             trust_remote_code=wanted.trust_remote_code,
             use_safetensors=None if facts.format is ModelFormat.GGUF else not wanted.allow_pickle or None,
         )
+    _require_all_weights(account)
     model.eval()
     if wanted.lora:
         _apply_adapter(model, wanted)
@@ -65,6 +67,15 @@ def open_model(facts: ModelFacts, wanted: TransformersParameters) -> OpenModel:
         _compile(model, wanted, notes)
     device, kind = _device(model)
     return OpenModel(model, tokenizer, _assistant(wanted, model), cache_kind, ends, device, kind, tuple(notes))
+
+
+def _require_all_weights(account: Mapping[str, Any]) -> None:
+    """Refuse a model of which weights are missing: transformers would go on with random numbers in their place."""
+    if missing := sorted(account["missing_keys"]):
+        raise CorruptFile(
+            f"The model's files lack {len(missing)} of its weights.",
+            cause=f"there is no {missing[0]}" + (f", {missing[1]} …" if missing[1:] else ""),
+        )
 
 
 def _source(facts: ModelFacts) -> dict[str, Any]:
