@@ -19,7 +19,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from webui.errors import AppError
+from webui.errors import AppError, UnsupportedFormat
 from webui.loaders.parameters import Parameters
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts, ModelFormat
@@ -36,12 +36,13 @@ class Verdict:
     """Whether something can be done, and one sentence why or why not.
 
     `converts` is true when the loader opens the file only by rewriting it in memory (slower, larger); such a loader is
-    ranked behind those that open it as it is.
+    ranked behind those that open it as it is. `error` is what a refusal of the file counts as.
     """
 
     ok: bool
     reason: str
     converts: bool = False
+    error: type[AppError] = UnsupportedFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class CtransformersLoader(Loader[CtransformersParameters]):
     def load(self, progress: ReportProgress) -> LoadedModel:
         verdict = judge(self.facts)
         if not verdict.ok:
-            raise UnsupportedArchitecture("ctransformers cannot open this file.", cause=verdict.reason)
+            raise verdict.error("ctransformers cannot open this file.", cause=verdict.reason)
         if self.facts.format is ModelFormat.GGUF:
             # The engine maps the file without measuring it, and dies when it reads beyond its end.
             gguf_facts(self.facts.path)

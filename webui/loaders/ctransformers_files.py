@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from webui.errors import UnsupportedArchitecture, UnsupportedQuantization, UnsupportedTokenizer
 from webui.loaders.contract import Verdict
 from webui.models.facts import ModelFacts, ModelFormat
 
@@ -21,25 +22,28 @@ def judge(facts: ModelFacts) -> Verdict:
         return Verdict(True, "ctransformers opens GGML files of before August 2023.")
     if facts.format is not ModelFormat.GGUF:
         return Verdict(False, f"ctransformers opens GGUF and GGML files, and this is a {facts.format.value} model.")
-    reason = _against(facts)
-    return Verdict(False, reason) if reason else Verdict(True, "ctransformers opens this file as it is.")
+    return _against(facts) or Verdict(True, "ctransformers opens this file as it is.")
 
 
-def _against(facts: ModelFacts) -> str | None:
+def _against(facts: ModelFacts) -> Verdict | None:
     """Why a GGUF file cannot be opened, or None."""
     if len(facts.files) > 1:
-        return "ctransformers is older than models in several files."
+        return Verdict(False, "ctransformers is older than models in several files.")
     if facts.byte_order == "big":
-        return "ctransformers reads little-endian files only."
+        return Verdict(False, "ctransformers reads little-endian files only.")
     if facts.architecture not in GGUF_ARCHITECTURES:
         known = " and ".join(sorted(GGUF_ARCHITECTURES))
-        return f"ctransformers knows {known} models as GGUF, and this is {facts.architecture or 'unknown'}."
+        reason = f"ctransformers knows {known} models as GGUF, and this is {facts.architecture or 'unknown'}."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
     if facts.expert_count:
-        return "ctransformers is older than models made of experts."
+        reason = "ctransformers is older than models made of experts."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
     if facts.tokenizer != "llama":
         kind = "BPE" if facts.tokenizer == "gpt2" else facts.tokenizer or "unknown"
-        return f"ctransformers knows only SentencePiece tokenizers, and this model has a {kind} tokenizer."
+        reason = f"ctransformers knows only SentencePiece tokenizers, and this model has a {kind} tokenizer."
+        return Verdict(False, reason, error=UnsupportedTokenizer)
     unknown = sorted(set(facts.tensor_types) - TENSOR_TYPES)
     if unknown:
-        return f"ctransformers does not know the quantisation {unknown[0]}."
+        reason = f"ctransformers does not know the quantisation {unknown[0]}."
+        return Verdict(False, reason, error=UnsupportedQuantization)
     return None

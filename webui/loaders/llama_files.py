@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from webui.errors import UnsupportedArchitecture, UnsupportedQuantization
 from webui.loaders.contract import Verdict
 from webui.models.facts import ModelFacts, ModelFormat
 
@@ -53,10 +54,13 @@ def judge_gguf(facts: ModelFacts) -> Verdict:
     if isinstance(alignment, int) and alignment < LEAST_ALIGNMENT:
         return Verdict(False, f"The file's tensors are aligned to {alignment} bytes, and llama.cpp needs 32.")
     if facts.architecture in NOT_GENERATORS:
-        return Verdict(False, f"A {facts.architecture} model does not generate text.")
+        reason = f"A {facts.architecture} model does not generate text."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
     if facts.architecture in ENCODER_DECODERS:
-        return Verdict(False, f"{facts.architecture} is an encoder-decoder model, which this loader does not run.")
+        reason = f"{facts.architecture} is an encoder-decoder model, which this loader does not run."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
     removed = sorted(REMOVED_TYPES.intersection(facts.tensor_types))
     if removed:
-        return Verdict(False, f"llama.cpp no longer reads the quantisation {removed[0]}.")
+        reason = f"llama.cpp no longer reads the quantisation {removed[0]}."
+        return Verdict(False, reason, error=UnsupportedQuantization)
     return Verdict(True, "llama.cpp opens this file as it is.")

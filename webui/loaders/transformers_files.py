@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from webui.errors import UnsupportedArchitecture, UnsupportedQuantization
 from webui.loaders.contract import Verdict
 from webui.loaders.llama_files import REMOVED_TYPES
 from webui.models.facts import ModelFacts, ModelFormat
@@ -81,17 +82,17 @@ def judge(facts: ModelFacts) -> Verdict:
         return _judge_directory(facts)
     if facts.format is not ModelFormat.GGUF:
         return Verdict(False, f"transformers opens model directories and GGUF files, and this is {facts.format.value}.")
-    reason = _against_gguf(facts)
-    if reason:
-        return Verdict(False, reason)
-    return Verdict(True, "transformers opens it by unpacking its weights, slower and in more memory.", converts=True)
+    unpacks = "transformers opens it by unpacking its weights, slower and in more memory."
+    return _against_gguf(facts) or Verdict(True, unpacks, converts=True)
 
 
 def _judge_directory(facts: ModelFacts) -> Verdict:
     if facts.architecture in NOT_GENERATORS:
-        return Verdict(False, f"A {facts.architecture} model does not generate text.")
+        reason = f"A {facts.architecture} model does not generate text."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
     if facts.architecture in ENCODER_DECODERS:
-        return Verdict(False, f"{facts.architecture} is an encoder-decoder model, which this loader does not run.")
+        reason = f"{facts.architecture} is an encoder-decoder model, which this loader does not run."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
     if only_pickled(facts):
         return Verdict(True, "transformers opens it if pickled weights are allowed among its controls.")
     return Verdict(True, "transformers opens this directory as it is.")
@@ -102,19 +103,22 @@ def only_pickled(facts: ModelFacts) -> bool:
     return bool(facts.files) and all(file.suffix in (".bin", ".pt", ".pth") for file in facts.files)
 
 
-def _against_gguf(facts: ModelFacts) -> str | None:
+def _against_gguf(facts: ModelFacts) -> Verdict | None:
     """Why a GGUF file cannot be opened, or None."""
     if len(facts.files) > 1:
-        return "transformers does not open GGUF models in several files."
+        return Verdict(False, "transformers does not open GGUF models in several files.")
     if facts.gguf_version == 1:
-        return "transformers does not read version 1 of GGUF."
+        return Verdict(False, "transformers does not read version 1 of GGUF.")
     if facts.byte_order == "big":
-        return "transformers reads little-endian GGUF files only."
+        return Verdict(False, "transformers reads little-endian GGUF files only.")
     if facts.architecture not in GGUF_ARCHITECTURES:
-        return f"transformers cannot rebuild a {facts.architecture or 'nameless'} model from GGUF."
+        reason = f"transformers cannot rebuild a {facts.architecture or 'nameless'} model from GGUF."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
     if facts.architecture == "llama" and facts.expert_count:
-        return "transformers cannot rebuild llama models made of experts from GGUF."
+        reason = "transformers cannot rebuild llama models made of experts from GGUF."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
     unknown = sorted(name for name in facts.tensor_types if name.startswith("TYPE_") or name in REMOVED_TYPES)
     if unknown:
-        return f"transformers does not know the quantisation {unknown[0]}."
+        reason = f"transformers does not know the quantisation {unknown[0]}."
+        return Verdict(False, reason, error=UnsupportedQuantization)
     return None

@@ -30,6 +30,7 @@ class Candidate:
     installed: bool = True
     opens: bool = True
     converts: bool = False
+    error: type[AppError] = UnsupportedFormat
 
 
 def rank(
@@ -75,7 +76,7 @@ def _judge(
     found = availability(spec, facts)
 
     def candidate(suitable: bool, reason: str) -> Candidate:
-        return Candidate(spec.name, suitable, reason, "", found.ok, verdict.ok, verdict.converts)
+        return Candidate(spec.name, suitable, reason, "", found.ok, verdict.ok, verdict.converts, verdict.error)
 
     if not verdict.ok:
         return candidate(False, verdict.reason)
@@ -120,6 +121,4 @@ def _forced_refusal(facts: ModelFacts, judged: Candidate, able: Sequence[str]) -
     if judged.opens:
         install = f"Install it on the Backend tab, or with: python3 app.py setup {judged.loader}"
         return MissingPackage(f"{judged.loader} is not ready here.", cause=judged.reason.rstrip("."), hint=install)
-    return UnsupportedFormat(
-        f"{judged.loader} cannot open {model_id(facts)}.", cause=judged.reason.rstrip("."), hint=others
-    )
+    return judged.error(f"{judged.loader} cannot open {model_id(facts)}.", cause=judged.reason.rstrip("."), hint=others)
