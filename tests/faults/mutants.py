@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -52,7 +53,8 @@ INSPECT_SECONDS = 0.100
 INSPECT_BYTES = 20_000_000
 TEMPLATE_SECONDS = 4.0
 """The sandbox's own bound for rendering is 2 s; compiling comes before it."""
-GROWTH_BYTES = 50_000_000
+GROWTH_BYTES, SWELL_BYTES = 40_000_000, 150_000_000
+"""How much more this process may hold at the end, and at its largest."""
 WORKER_BYTES = 1_500_000_000
 LOAD_SECONDS, SILENCE_SECONDS, START_SECONDS = 30.0, 15.0, 60.0
 MOST_SECONDS = START_SECONDS + LOAD_SECONDS + SILENCE_SECONDS + 15.0
@@ -116,16 +118,22 @@ class Report:
     def finish(self) -> None:
         """Rules about the whole run."""
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what the allocator keeps for later is not lost
         self.memory.append(psutil.Process().memory_info().rss)
         if (grown := self.grown()) > GROWTH_BYTES:
             self.violations.append(f"this process grew by {grown / 1e6:.0f} MB")
+        if (swelled := self.swelled()) > SWELL_BYTES:
+            self.violations.append(f"this process held {swelled / 1e6:.0f} MB more in the meantime")
         if children := psutil.Process().children(recursive=True):
             self.violations.append(f"left behind: {[child.cmdline() for child in children]}")
 
     def grown(self) -> int:
-        """Bytes this process gained after its first files."""
-        kept = self.memory[min(WARM_UP, len(self.memory) - 1) :]
-        return max(kept) - kept[0] if kept else 0
+        """Bytes this process holds more than after its first files."""
+        return self.memory[-1] - self.memory[min(WARM_UP, len(self.memory) - 1)] if self.memory else 0
+
+    def swelled(self) -> int:
+        """Bytes it held more than that at its largest, with what the allocator kept."""
+        return max(self.memory) - self.memory[min(WARM_UP, len(self.memory) - 1)] if self.memory else 0
 
     def outcomes(self, stage: str) -> Counter[str]:
         return Counter(step.outcome for steps in self.steps.values() for step in steps if step.stage == stage)
