@@ -16,7 +16,7 @@ from webui.chat.service import ChatService
 from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
-from webui.hardware import SYSTEM_ROOT, detect, memory
+from webui.hardware import detect, memory
 from webui.hardware.facts import HardwareFacts, fingerprint, free_device_memory
 from webui.loaders import LOADERS
 from webui.loaders.contract import LoaderSpec
@@ -83,7 +83,7 @@ class AppContext:
         pool = Pool(
             current_settings,
             all_loaders,
-            lambda: memory.detect(SYSTEM_ROOT).available,
+            memory.available,
             device_memory=free_on_devices,
             history=history,
             experience=experience,

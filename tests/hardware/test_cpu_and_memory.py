@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.hardware import trees
-from webui.hardware import cgroup, cpu, memory, system
+from webui.hardware import cgroup, cpu, memory, system, this_host
 
 GIB = trees.GIB
 
 
 def test_x86_cores_threads_and_instruction_sets(tmp_path: Path) -> None:
-    facts = cpu.linux(trees.write(tmp_path, {"proc/cpuinfo": trees.X86_CPUINFO}), affinity=3, architecture="x86_64")
+    facts = cpu.linux(
+        trees.write(tmp_path, {"proc/cpuinfo": trees.X86_CPUINFO, "proc/self/status": "Cpus_allowed_list:\t0-1,3\n"}),
+        "x86_64",
+    )
     assert facts.model == "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
-    assert (facts.physical_cores, facts.logical_cores, facts.usable_cores) == (2, 4, 3)
+    assert (facts.physical_cores, facts.logical_cores, facts.usable_cores, facts.allowed_physical) == (2, 4, 3, 2)
     assert facts.instruction_sets[:4] == ("sse3", "ssse3", "sse4_1", "sse4_2")
     assert {"avx2", "avx512f", "amx_int8", "amx_bf16"} <= set(facts.instruction_sets)
     assert "fpu" not in facts.instruction_sets
@@ -26,14 +29,14 @@ def test_x86_cores_threads_and_instruction_sets(tmp_path: Path) -> None:
 def test_arm_takes_the_board_name_and_the_topology(tmp_path: Path) -> None:
     files = {"proc/cpuinfo": trees.ARM_CPUINFO}
     files |= {f"sys/devices/system/cpu/cpu{n}/topology/core_cpus_list": f"{n}\n" for n in range(4)}
-    facts = cpu.linux(trees.write(tmp_path, files), affinity=None, architecture="aarch64")
+    facts = cpu.linux(trees.write(tmp_path, files), "aarch64")
     assert facts.model == "Raspberry Pi 5 Model B Rev 1.0"
     assert (facts.physical_cores, facts.usable_cores) == (4, 4)
     assert facts.instruction_sets == ("asimd", "asimdhp", "asimddp")
 
 
 def test_what_is_not_told_is_unknown(tmp_path: Path) -> None:
-    facts = cpu.linux(trees.write(tmp_path, {"proc/cpuinfo": "processor : 0\n"}), affinity=1)
+    facts = cpu.linux(trees.write(tmp_path, {"proc/cpuinfo": "processor : 0\n"}), "x86_64")
     assert (facts.model, facts.physical_cores, facts.logical_cores, facts.instruction_sets) == (None, None, 1, ())
 
 
@@ -73,7 +76,7 @@ def test_what_is_not_told_is_unknown(tmp_path: Path) -> None:
 )
 def test_a_quota_bounds_the_usable_cores(tmp_path: Path, files: dict[str, str], cores: int) -> None:
     root = trees.write(tmp_path, {"proc/cpuinfo": trees.X86_CPUINFO, **files})
-    assert cpu.linux(root, affinity=4).usable_cores == cores
+    assert cpu.linux(root, "x86_64").usable_cores == cores
 
 
 def test_memory_limits_of_both_versions(tmp_path: Path) -> None:
@@ -114,6 +117,8 @@ def test_memory_is_the_lesser_of_machine_and_limit() -> None:
 def test_macos_on_both_kinds_of_processor() -> None:
     apple = {
         "hw.physicalcpu": "10",
+        "hw.perflevel0.physicalcpu": "6",
+        "hw.perflevel1.physicalcpu": "4",
         "hw.logicalcpu": "10",
         "hw.optional.neon": "1",
         "hw.optional.arm.FEAT_DotProd": "1",
@@ -121,14 +126,15 @@ def test_macos_on_both_kinds_of_processor() -> None:
         "machdep.cpu.brand_string": "Apple M2 Pro",
         "hw.machine": "arm64",
     }
-    facts = cpu.macos(sysctl_of(apple))
+    facts = cpu.macos(sysctl_of(apple), "arm64")
     assert (facts.model, facts.physical_cores, facts.usable_cores) == ("Apple M2 Pro", 10, 10)
     assert facts.instruction_sets == ("neon", "asimddp")
+    assert (facts.performance_cores, facts.efficiency_cores) == (6, 4)
     intel = {
         "machdep.cpu.features": "FPU SSE3 SSSE3 SSE4.1 SSE4.2 AVX1.0 FMA F16C",
         "machdep.cpu.leaf7_features": "AVX2 BMI1",
     }
-    assert cpu.macos(sysctl_of(intel)).instruction_sets == (
+    assert cpu.macos(sysctl_of(intel), "x86_64").instruction_sets == (
         "sse3", "ssse3", "sse4_1", "sse4_2", "avx", "f16c", "fma", "avx2",
     )  # fmt: skip
 
@@ -152,11 +158,11 @@ def test_system_container_and_wsl(tmp_path: Path) -> None:
 
 
 def test_this_machine() -> None:
-    facts = cpu.detect(Path("/"))
+    facts = cpu.detect(this_host())
     assert 1 <= facts.usable_cores <= (os.cpu_count() or 1)
-    own = memory.detect(Path("/"))
+    own = memory.detect(this_host())
     assert 0 < own.available <= own.total
-    assert system.detect(Path("/")).python.split()[-1].startswith("3.")
+    assert system.detect(this_host()).python.split()[-1].startswith("3.")
 
 
 def sysctl_of(values: dict[str, str]) -> object:

@@ -3,90 +3,80 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pynvml
 import pytest
 
 from tests.hardware import trees
+from tests.hardware.machines import RecordedNvml, RecordedRegistry
 from webui import hardware
-from webui.hardware import amd, apple, intel, nvidia, pci, windows
+from webui.hardware import amd, apple, intel, nvidia, pci, this_host, windows
+from webui.hardware.facts import Found, GpuFacts, GpuProcess
+from webui.hardware.host import Host
 
 GIB = trees.GIB
 
 
-class RecordedNvml:
-    """pynvml with the answers of a machine: an H100 and a card that fell off the bus. Errors are pynvml's own."""
+H100 = {
+    "driver": "550.54.15",
+    "cuda": 12040,
+    "gpus": [
+        {
+            "name": "NVIDIA H100 80GB HBM3",
+            "uuid": "GPU-1",
+            "bus": "00000000:65:00.0",
+            "memory": [80 * 1024, 10 * 1024],
+            "capability": "9.0",
+            "use": 37,
+            "temperature": 54,
+            "processes": {12: 9 * 1024, 13: None},
+            "graphics": {12: 100},
+        },
+        {"error": "NVML_ERROR_GPU_IS_LOST"},
+    ],
+}
 
-    def __init__(self, *, init_error: int | None = None) -> None:
-        self.init_error = init_error
-        self.open = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(pynvml, name)  # constants and error classes
-
-    def nvmlInit(self) -> None:
-        if self.init_error is not None:
-            raise pynvml.NVMLError(self.init_error)
-        self.open += 1
-
-    def nvmlShutdown(self) -> None:
-        self.open -= 1
-
-    def nvmlSystemGetDriverVersion(self) -> str:
-        return "550.54.15"
-
-    def nvmlDeviceGetCount(self) -> int:
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        if index == 1:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-        return index
-
-    def nvmlDeviceGetName(self, handle: int) -> bytes:
-        return b"NVIDIA H100 80GB HBM3"
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(total=80 * GIB, free=70 * GIB, used=10 * GIB)
-
-    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
-        return (9, 0)
-
-    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
-        return SimpleNamespace(gpu=37, memory=12)
-
-    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
-        assert sensor == pynvml.NVML_TEMPERATURE_GPU
-        return 54
-
-    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+def nvidia_host(root: Path, recorded: dict[str, Any] | None) -> tuple[Host, RecordedNvml]:
+    nvml = RecordedNvml(recorded)
+    return replace(this_host(), system="Linux", root=root, nvml=lambda: nvml), nvml
 
 
 def test_nvidia_facts_and_a_lost_card(tmp_path: Path) -> None:
-    nvml = RecordedNvml()
-    (gpu,), (problem,) = nvidia.read(nvml, tmp_path)
+    host, nvml = nvidia_host(tmp_path, H100)
+    (gpu,), (problem,) = nvidia.detect(host)
     assert (gpu.name, gpu.driver, gpu.compute_capability) == ("NVIDIA H100 80GB HBM3", "550.54.15", "9.0")
     assert (gpu.memory_total, gpu.memory_free) == (80 * GIB, 70 * GIB)
     assert (gpu.utilisation, gpu.temperature, gpu.power) == (37.0, 54.0, None)
+    assert (gpu.runtime, gpu.uuid, gpu.bus, gpu.integrated) == ("CUDA 12.4", "GPU-1", "0000:65:00.0", False)
+    assert gpu.processes == (GpuProcess(12, 9 * GIB), GpuProcess(13, None))
+    assert (gpu.held_by({12}), gpu.held_by({13}), gpu.held_by(())) == (9 * GIB, None, 0)
+    assert (gpu.held_by_others({12}), gpu.held_by_others({13})) == (GIB, None)
     assert problem.startswith("NVIDIA GPU 1 cannot be used")
     assert nvml.open == 0
 
 
 def test_no_driver_is_no_gpu_and_no_problem(tmp_path: Path) -> None:
-    nvml = RecordedNvml(init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-    assert nvidia.read(nvml, tmp_path) == ((), ())
+    host, _ = nvidia_host(tmp_path, None)
+    assert nvidia.detect(host) == ((), ())
     trees.write(tmp_path, trees.card("0000:01:00.0", pci.NVIDIA, 0x2684))
-    assert nvidia.read(nvml, tmp_path) == (
-        (),
-        ("There is an NVIDIA card, and its driver is not installed or not loaded.",),
+    assert nvidia.detect(host)[1] == (
+        "An NVIDIA card is in slot 0000:01:00.0, and NVIDIA's driver is not installed or not loaded.",
     )
-    mismatch = RecordedNvml(init_error=pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
-    _, (problem,) = nvidia.read(mismatch, tmp_path)
+    mismatch, _ = nvidia_host(tmp_path, {"init_error": "NVML_ERROR_LIB_RM_VERSION_MISMATCH"})
+    _, (problem,) = nvidia.detect(mismatch)
     assert "version mismatch" in problem.lower()
+    without = replace(host, nvml=lambda: None)
+    assert "nvidia-ml-py is not installed" in nvidia.detect(without)[1][0]
+
+
+def test_a_divided_card_without_instances_is_told(tmp_path: Path) -> None:
+    host, _ = nvidia_host(tmp_path, {"driver": "535", "gpus": [{"name": "NVIDIA A100", "mig": []}]})
+    gpus, (problem,) = nvidia.detect(host)
+    assert gpus == ()
+    assert "A100" in problem and "no instance" in problem
 
 
 def test_amd_facts_from_sysfs(tmp_path: Path) -> None:
@@ -145,19 +135,6 @@ def test_intel_cards_and_no_npus(tmp_path: Path) -> None:
     assert problems == ()
 
 
-class RecordedRegistry:
-    """What a Windows machine's registry said."""
-
-    def __init__(self, keys: dict[str, dict[str, Any]]) -> None:
-        self.keys = keys
-
-    def values(self, key: str) -> dict[str, Any]:
-        return self.keys.get(key, {})
-
-    def children(self, key: str) -> list[str]:
-        return [name.removeprefix(key + "\\") for name in self.keys if name.startswith(key + "\\")]
-
-
 def test_windows_adapters_by_vendor() -> None:
     folder = windows.DISPLAY_CLASS
     registry = RecordedRegistry(
@@ -181,25 +158,32 @@ def test_windows_adapters_by_vendor() -> None:
     (radeon,) = amd.from_registry(registry)
     assert (radeon.name, radeon.memory_total, radeon.driver) == ("AMD Radeon RX 7900 XTX", 24 * GIB, "31.0.24019.1006")
     (graphics,) = intel.from_registry(registry)
-    assert (graphics.name, graphics.memory_total, graphics.driver) == ("Intel(R) UHD Graphics 770", GIB, None)
+    assert (graphics.name, graphics.reserved, graphics.driver) == ("Intel(R) UHD Graphics 770", GIB, None)
+    assert (graphics.memory_total, graphics.integrated, radeon.integrated) == (None, True, False)
     assert windows.processor_name(registry) == "AMD Ryzen 9 7950X 16-Core Processor"
 
 
-def test_apple_memory_is_shared_or_as_limited() -> None:
-    lines = f"machdep.cpu.brand_string: Apple M2 Max\nhw.memsize: {64 * GIB}\n"
-    gpu = apple.read(lambda command: lines + "iogpu.wired_limit_mb: 0\n", "14.5")
-    assert (gpu.name, gpu.memory_total, gpu.driver) == ("Apple M2 Max GPU", 64 * GIB, "Metal, macOS 14.5")
-    assert apple.read(lambda command: lines + "iogpu.wired_limit_mb: 57344\n", "").memory_total == 56 * GIB
-    assert apple.read(lambda command: "", "").memory_total is None
+def test_apple_memory_is_what_metal_lets_it_hold(tmp_path: Path) -> None:
+    def gpu(**told: int) -> GpuFacts:
+        lines = "".join(f"{name.replace('_', '.', 1)}: {value}\n" for name, value in told.items())
+        host = replace(this_host(), system="Darwin", architecture="arm64", version="14.5", run=lambda command: lines)
+        return apple.detect(host)[0][0]
+
+    assert (gpu(hw_memsize=64 * GIB).memory_total, gpu(hw_memsize=64 * GIB).driver) == (48 * GIB, "Metal, macOS 14.5")
+    assert gpu(hw_memsize=24 * GIB).memory_total == 16 * GIB
+    assert gpu(hw_memsize=64 * GIB, iogpu_wired_limit_mb=57344).memory_total == 56 * GIB
+    assert gpu().memory_total is None
 
 
 def test_one_failing_probe_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(root: Path) -> nvidia.Found:
+    def broken(host: Host) -> Found:
         raise RuntimeError("the driver lost its mind")
 
     monkeypatch.setattr(nvidia, "detect", broken)
     files = trees.card("0000:03:00.0", pci.AMD, 0x744C) | {"proc/cpuinfo": trees.X86_CPUINFO}
-    facts = hardware.detect(tmp_path / "not" / "there", root=trees.write(tmp_path / "root", files))
+    facts = hardware.detect(
+        tmp_path / "not" / "there", replace(this_host(), system="Linux", root=trees.write(tmp_path / "root", files))
+    )
     assert "Could not read NVIDIA GPUs: the driver lost its mind." in facts.problems
     assert [gpu.vendor for gpu in facts.gpus] == ["amd"]
     assert facts.disk.total == shutil.disk_usage(tmp_path).total

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import psutil
 
-from webui.hardware import cgroup, windows
+from webui.hardware import cgroup, pci, windows
 from webui.hardware.facts import CpuFacts
-from webui.hardware.programs import RunProgram, run_program, sysctl
+from webui.hardware.host import Host
+from webui.hardware.programs import RunProgram, sysctl
 
 INSTRUCTION_SETS = (
     "sse3",
@@ -57,69 +59,75 @@ APPLE_FEATURES = {
 }
 
 
-def detect(root: Path) -> CpuFacts:
-    """The facts of this machine; `root` is where /proc and /sys lie on Linux."""
-    kind = platform.system()
-    if kind == "Linux":
-        return linux(root, affinity=affinity())
-    if kind == "Darwin":
-        return macos(run_program, affinity=affinity())
-    name = windows.processor_name(windows.LocalMachine()) or platform.processor() or None
+def detect(host: Host) -> CpuFacts:
+    """The facts of a machine."""
+    if host.system == "Linux":
+        return linux(host.root, host.architecture)
+    if host.system == "Darwin":
+        return macos(host.run, host.architecture)
+    name = windows.processor_name(host.registry) or platform.processor() or None
     logical = psutil.cpu_count()
+    allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else logical
+    physical = psutil.cpu_count(logical=False)
     return CpuFacts(
         model=name,
-        architecture=platform.machine(),
-        physical_cores=psutil.cpu_count(logical=False),
+        architecture=host.architecture,
+        physical_cores=physical,
         logical_cores=logical,
-        usable_cores=affinity() or logical or 1,
+        usable_cores=allowed or 1,
         instruction_sets=windows.instruction_sets(),
+        allowed_cores=allowed,
+        allowed_physical=min(physical, allowed) if physical and allowed else None,
     )
 
 
-def affinity() -> int | None:
-    """How many cores the scheduler may give this process; None where the system does not tell (macOS)."""
-    process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else None
-
-
-def linux(root: Path, *, affinity: int | None, architecture: str = "") -> CpuFacts:
-    """From /proc/cpuinfo; the usable cores are bounded by `affinity` and by the control groups' quota."""
+def linux(root: Path, architecture: str) -> CpuFacts:
+    """From /proc/cpuinfo; the usable cores are bounded by affinity and by the control groups' quota."""
     processors = _blocks((root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
-    numbered = [block for block in processors if block.get("processor", "").isdigit()]
-    logical = len(numbered) or os.cpu_count()
+    numbered = {int(block["processor"]): block for block in processors if block.get("processor", "").isdigit()}
     names = ("model name", "cpu model", "Model", "Hardware", "cpu", "uarch")
     model = next((block[name] for name in names for block in processors if block.get(name)), None)
     flags = set[str]()
     for block in processors:
         flags |= set((block.get("flags") or block.get("Features") or "").lower().split())
-    usable = affinity or logical or 1
+    allowed = {number: block for number, block in numbered.items() if number in _affinity(root, numbered)} or numbered
     quota = cgroup.cpu_quota(root)
-    if quota is not None:
-        usable = min(usable, max(1, math.ceil(quota)))
+    usable = len(allowed) or 1
+    performance, efficiency = _kinds(root, allowed)
     return CpuFacts(
         model=model,
-        architecture=architecture or platform.machine(),
+        architecture=architecture,
         physical_cores=_physical(root, numbered),
-        logical_cores=logical,
-        usable_cores=usable,
+        logical_cores=len(numbered) or None,
+        usable_cores=usable if quota is None else min(usable, max(1, math.ceil(quota))),
         instruction_sets=known_sets(flags),
+        allowed_cores=usable,
+        allowed_physical=_physical(root, allowed),
+        quota=quota,
+        performance_cores=performance,
+        efficiency_cores=efficiency,
     )
 
 
-def macos(run: RunProgram, *, affinity: int | None = None) -> CpuFacts:
+def macos(run: RunProgram, architecture: str) -> CpuFacts:
     """From sysctl, on Apple silicon and on Intel."""
     facts = sysctl(run, "hw", "machdep.cpu")
     flags = {name for key, name in APPLE_FEATURES.items() if facts.get(key) == "1"}
     for key in ("machdep.cpu.features", "machdep.cpu.leaf7_features"):
         flags |= set(facts.get(key, "").lower().split())
-    logical = _whole(facts.get("hw.logicalcpu"))
+    physical, logical = _whole(facts.get("hw.physicalcpu")), _whole(facts.get("hw.logicalcpu"))
+    efficiency = _whole(facts.get("hw.perflevel1.physicalcpu"))
     return CpuFacts(
         model=facts.get("machdep.cpu.brand_string"),
-        architecture=platform.machine() if platform.system() == "Darwin" else facts.get("hw.machine", "unknown"),
-        physical_cores=_whole(facts.get("hw.physicalcpu")),
+        architecture=architecture,
+        physical_cores=physical,
         logical_cores=logical,
-        usable_cores=affinity or logical or os.cpu_count() or 1,
+        usable_cores=logical or os.cpu_count() or 1,
         instruction_sets=known_sets(flags),
+        allowed_cores=logical,
+        allowed_physical=physical,
+        performance_cores=_whole(facts.get("hw.perflevel0.physicalcpu")) if efficiency else None,
+        efficiency_cores=efficiency,
     )
 
 
@@ -140,19 +148,58 @@ def _blocks(text: str) -> list[dict[str, str]]:
     return found
 
 
-def _physical(root: Path, processors: list[dict[str, str]]) -> int | None:
+def _affinity(root: Path, numbered: Collection[int]) -> Collection[int]:
+    """The logical cores that the scheduler gives this process; all where the kernel does not say."""
+    try:
+        text = (root / "proc/self/status").read_text()
+    except OSError:
+        return numbered
+    told = next((line.split(":", 1)[1] for line in text.splitlines() if line.startswith("Cpus_allowed_list:")), None)
+    return numbers(told) if told is not None else numbered
+
+
+def numbers(text: str) -> set[int]:
+    """The kernel's lists of numbers: `0-3,8`."""
+    found: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _physical(root: Path, processors: Mapping[int, dict[str, str]]) -> int | None:
     """Distinct cores: by /proc/cpuinfo where it tells (x86), else by the topology in /sys (ARM and others)."""
-    cores = {(block["physical id"], block["core id"]) for block in processors if "physical id" in block}
+    cores = {(block["physical id"], block["core id"]) for block in processors.values() if "physical id" in block}
     if cores:
         return len(cores)
     siblings = set()
-    for block in processors:
-        topology = root / f"sys/devices/system/cpu/cpu{block['processor']}/topology"
+    for number in processors:
+        topology = root / f"sys/devices/system/cpu/cpu{number}/topology"
         for name in ("core_cpus_list", "thread_siblings_list"):
             if (topology / name).is_file():
                 siblings.add((topology / name).read_text().strip())
                 break
     return len(siblings) or None
+
+
+def _kinds(root: Path, processors: Mapping[int, dict[str, str]]) -> tuple[int | None, int | None]:
+    """Physical performance and efficiency cores: Intel's by the kernel's two performance units, ARM's by capacity."""
+    try:
+        fast = numbers((root / "sys/devices/cpu_core/cpus").read_text())
+        slow = numbers((root / "sys/devices/cpu_atom/cpus").read_text())
+    except OSError:
+        rated = {number: pci.number(root / f"sys/devices/system/cpu/cpu{number}/cpu_capacity") for number in processors}
+        least = min((capacity for capacity in rated.values() if capacity is not None), default=None)
+        slow = {number for number, capacity in rated.items() if capacity == least and least is not None}
+        fast = set(rated) - slow
+    if not fast or not slow:
+        return None, None
+    counted = (
+        _physical(root, {number: block for number, block in processors.items() if number in some})
+        for some in (fast, slow)
+    )
+    performance, efficiency = (count or 0 for count in counted)
+    return performance, efficiency
 
 
 def _whole(text: str | None) -> int | None:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from webui.hardware import pci
-from webui.hardware.facts import GpuFacts
+from webui.hardware.facts import Found, GpuFacts, GpuProcess
+from webui.hardware.host import Host
 
-Found = tuple[tuple[GpuFacts, ...], tuple[str, ...]]
-"""GPUs, and one sentence for each thing that stood in the way of seeing them."""
-
-
-def detect(root: Path) -> Found:
-    """All GPUs the driver knows. `root` is asked for cards that the driver does not show."""
-    try:
-        import pynvml
-    except ImportError:
-        return (), ("NVIDIA GPUs cannot be seen: the package nvidia-ml-py is not installed.",) if _cards(root) else ()
-    return read(pynvml, root)
+WSL_DEVICE = "dev/dxg"
 
 
-def read(nvml: Any, root: Path) -> Found:
-    """Ask `nvml`, which is the module pynvml. Facts a card does not offer stay `None`."""
+def detect(host: Host) -> Found:
+    """All GPUs the driver knows. The bus is asked for cards that the driver does not show."""
+    nvml = host.nvml()
+    if nvml is None:
+        missing = "NVIDIA GPUs cannot be seen: the package nvidia-ml-py is not installed."
+        return (), (missing,) if pci.cards(host.root, pci.NVIDIA) else ()
     try:
         nvml.nvmlInit()
     except (nvml.NVMLError_LibraryNotFound, nvml.NVMLError_DriverNotLoaded):
-        if _cards(root):
-            return (), ("There is an NVIDIA card, and its driver is not installed or not loaded.",)
-        return (), ()
+        return (), _without_driver(host)
     except nvml.NVMLError as error:
         return (), (f"NVIDIA GPUs cannot be seen: {error}.",)
     try:
@@ -38,41 +30,19 @@ def read(nvml: Any, root: Path) -> Found:
         nvml.nvmlShutdown()
 
 
-def _gpus(nvml: Any) -> Found:
-    driver = _ask(nvml, nvml.nvmlSystemGetDriverVersion)
-    gpus, problems = [], []
+def handles(nvml: Any) -> Iterator[tuple[Any, Any]]:
+    """Each device that programs can use, with the card it is on: a card itself, or the MIG instances of one.
+
+    Cards that do not answer are left out. Between `nvmlInit` and `nvmlShutdown` only.
+    """
     for index in range(nvml.nvmlDeviceGetCount()):
-        try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        except nvml.NVMLError as error:
-            # A card that fell off the bus or belongs to somebody else; the others are still good.
-            problems.append(f"NVIDIA GPU {index} cannot be used: {error}.")
-            continue
-        gpus.append(_gpu(nvml, handle, index, _text(driver)))
-    return tuple(gpus), tuple(problems)
+        card = ask(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
+        if card is not None:
+            for device in _instances(nvml, card) if _is_divided(nvml, card) else [card]:
+                yield device, card
 
 
-def _gpu(nvml: Any, handle: Any, index: int, driver: str | None) -> GpuFacts:
-    memory = _ask(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
-    capability = _ask(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle)
-    use = _ask(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
-    temperature = _ask(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
-    milliwatts = _ask(nvml, nvml.nvmlDeviceGetPowerUsage, handle)
-    return GpuFacts(
-        vendor="nvidia",
-        index=index,
-        name=_text(_ask(nvml, nvml.nvmlDeviceGetName, handle)) or "NVIDIA GPU",
-        memory_total=memory.total if memory else None,
-        memory_free=memory.free if memory else None,
-        driver=driver,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-        utilisation=float(use.gpu) if use else None,
-        temperature=float(temperature) if temperature is not None else None,
-        power=milliwatts / 1000 if milliwatts is not None else None,
-    )
-
-
-def _ask(nvml: Any, question: Callable[..., Any], *arguments: Any) -> Any:
+def ask(nvml: Any, question: Callable[..., Any], *arguments: Any) -> Any:
     """One question; None where this card or driver has no answer (laptops have no power reading, for one)."""
     try:
         return question(*arguments)
@@ -80,9 +50,95 @@ def _ask(nvml: Any, question: Callable[..., Any], *arguments: Any) -> Any:
         return None
 
 
+def processes(nvml: Any, device: Any) -> tuple[GpuProcess, ...]:
+    """Who holds memory of the device, for computing or for graphics, the largest first."""
+    held: dict[int, int | None] = {}
+    for question in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
+        for process in ask(nvml, question, device) or ():
+            known = held.get(process.pid)
+            told = process.usedGpuMemory
+            held[process.pid] = max(known or 0, told or 0) if known is not None or told is not None else None
+    found = (GpuProcess(pid, memory) for pid, memory in held.items())
+    return tuple(sorted(found, key=lambda process: (-(process.memory or 0), process.pid)))
+
+
+def _gpus(nvml: Any) -> Found:
+    driver = _text(ask(nvml, nvml.nvmlSystemGetDriverVersion))
+    version = ask(nvml, nvml.nvmlSystemGetCudaDriverVersion)
+    runtime = f"CUDA {version // 1000}.{version % 1000 // 10}" if version else None
+    gpus: list[GpuFacts] = []
+    problems = []
+    for number in range(nvml.nvmlDeviceGetCount()):
+        try:
+            nvml.nvmlDeviceGetHandleByIndex(number)
+        except nvml.NVMLError as error:
+            # A card that fell off the bus or belongs to somebody else; the others are still good.
+            problems.append(f"NVIDIA GPU {number} cannot be used: {error}.")
+    for device, card in handles(nvml):
+        gpus.append(_gpu(nvml, device, card, len(gpus), driver, runtime))
+    for number in range(nvml.nvmlDeviceGetCount()):
+        card = ask(nvml, nvml.nvmlDeviceGetHandleByIndex, number)
+        if card is not None and _is_divided(nvml, card) and not _instances(nvml, card):
+            name = _text(ask(nvml, nvml.nvmlDeviceGetName, card)) or f"NVIDIA GPU {number}"
+            problems.append(f"{name} is set to be divided (MIG) and has no instance, so no program can use it.")
+    return tuple(gpus), tuple(problems)
+
+
+def _gpu(nvml: Any, device: Any, card: Any, index: int, driver: str | None, runtime: str | None) -> GpuFacts:
+    """What an instance of a card does not tell by itself, the card does, where it is true of both."""
+    whole = device is card
+    memory = ask(nvml, nvml.nvmlDeviceGetMemoryInfo, device)
+    capability = ask(nvml, nvml.nvmlDeviceGetCudaComputeCapability, card)
+    use = ask(nvml, nvml.nvmlDeviceGetUtilizationRates, device) if whole else None
+    temperature = ask(nvml, nvml.nvmlDeviceGetTemperature, card, nvml.NVML_TEMPERATURE_GPU)
+    milliwatts = ask(nvml, nvml.nvmlDeviceGetPowerUsage, device) if whole else None
+    place = ask(nvml, nvml.nvmlDeviceGetPciInfo, card)
+    return GpuFacts(
+        vendor="nvidia",
+        index=index,
+        name=_text(ask(nvml, nvml.nvmlDeviceGetName, device)) or "NVIDIA GPU",
+        memory_total=memory.total if memory else None,
+        memory_free=memory.free if memory else None,
+        driver=driver,
+        compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
+        utilisation=float(use.gpu) if use else None,
+        temperature=float(temperature) if temperature is not None else None,
+        power=milliwatts / 1000 if milliwatts is not None else None,
+        integrated=False if memory else None,  # those that share the machine's memory have none to tell
+        runtime=runtime,
+        uuid=_text(ask(nvml, nvml.nvmlDeviceGetUUID, device)),
+        bus=pci.slot(_text(place.busId)) if place else None,
+        part_of=None if whole else _text(ask(nvml, nvml.nvmlDeviceGetUUID, card)),
+        processes=processes(nvml, device),
+    )
+
+
+def _is_divided(nvml: Any, card: Any) -> bool:
+    mode = ask(nvml, nvml.nvmlDeviceGetMigMode, card)
+    return bool(mode and mode[0])
+
+
+def _instances(nvml: Any, card: Any) -> list[Any]:
+    most = ask(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, card) or 0
+    found = (ask(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, card, place) for place in range(most))
+    return [instance for instance in found if instance is not None]
+
+
+def _without_driver(host: Host) -> tuple[str, ...]:
+    """A sentence for each card that is there without NVIDIA's driver, and for a GPU that WSL passes in without it."""
+    found = []
+    for card in pci.cards(host.root, pci.NVIDIA):
+        name = pci.device_name(host.root, card)
+        called = f"An NVIDIA card ({name})" if name else "An NVIDIA card"
+        instead = f"; {card.driver} has it, with which no engine can compute" if card.driver else ""
+        found.append(f"{called} is in slot {card.slot}, and NVIDIA's driver is not installed or not loaded{instead}.")
+    if not found and (host.root / WSL_DEVICE).exists():
+        found.append(
+            "Windows passes a GPU into WSL, and it is none that NVIDIA's driver for WSL shows; "
+            "update the driver in Windows if it is an NVIDIA card."
+        )
+    return tuple(found)
+
+
 def _text(value: Any) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _cards(root: Path) -> bool:
-    return bool(pci.cards(root, pci.NVIDIA))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,23 @@ def device_name(root: Path, card: Card) -> str | None:
     return None
 
 
+def slot(address: str | None) -> str | None:
+    """An address in the kernel's form, from NVML's eight digits of domain."""
+    if not address:
+        return None
+    domain, rest = address.lower().split(":", 1)
+    return f"{int(domain, 16):04x}:{rest}"
+
+
+def refused_node(root: Path, card: Card) -> str | None:
+    """The file in /dev through which programs compute on the card, if it is there and this user may not open it."""
+    for node in sorted(card.folder.glob("drm/renderD*")):
+        device = root / "dev/dri" / node.name
+        if device.exists() and not os.access(device, os.R_OK | os.W_OK):
+            return f"/dev/dri/{node.name}"
+    return None
+
+
 def number(path: Path) -> int | None:
     """A whole number in a file of /sys; None where there is no such file or the driver does not answer."""
     try:
@@ -73,6 +91,18 @@ def sensor(card: Card, *names: str) -> int | None:
             if value is not None:
                 return value
     return None
+
+
+def celsius(card: Card, *names: str) -> float | None:
+    """Degrees of the first of the named sensors, without names of the usual one."""
+    millidegrees = sensor(card, *(names or ("temp1_input",)))
+    return millidegrees / 1000 if millidegrees is not None else None
+
+
+def watts(card: Card) -> float | None:
+    """What the card draws, averaged by the driver where it does that."""
+    microwatts = sensor(card, "power1_average", "power1_input")
+    return microwatts / 1_000_000 if microwatts is not None else None
 
 
 def _look_up(path: Path, vendor: str, device: str) -> str | None:

@@ -7,21 +7,25 @@ from pathlib import Path
 
 from webui.hardware import cgroup
 from webui.hardware.facts import SystemFacts
+from webui.hardware.host import Host
 
 CONTAINER_WORDS = ("docker", "kubepods", "containerd", "lxc", "libpod", "podman", "buildkit")
 
 
-def detect(root: Path) -> SystemFacts:
-    """The facts of this machine; `root` is where /etc and /proc lie on Linux."""
-    kind = platform.system()
-    if kind == "Linux":
-        return linux(root)
-    if kind == "Darwin":
-        return SystemFacts("macOS", platform.mac_ver()[0] or platform.release(), python(), container=False, wsl=False)
-    if kind == "Windows":
-        name = f"Windows {platform.release()}"
-        return SystemFacts(name, platform.version(), python(), container=None, wsl=False)
-    return SystemFacts(kind, platform.release(), python())
+def detect(host: Host) -> SystemFacts:
+    """The facts of a machine."""
+    if host.system == "Linux":
+        return linux(host.root)
+    if host.system == "Darwin":
+        return SystemFacts("macOS", host.version, python(), container=False, wsl=False)
+    if host.system == "Windows":
+        return SystemFacts(f"Windows {host.version}", platform.version(), python(), container=None, wsl=False)
+    return least(host)
+
+
+def least(host: Host) -> SystemFacts:
+    """What is known where nothing could be read."""
+    return SystemFacts(host.system, host.version, python())
 
 
 def linux(root: Path) -> SystemFacts:

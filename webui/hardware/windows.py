@@ -28,6 +28,8 @@ PROCESSOR_FEATURES = {
     "asimddp": 43,
 }
 
+_VENDOR_NAMES = {0x1002: "amd", 0x8086: "intel", 0x10DE: "nvidia"}
+
 
 class Registry(Protocol):
     """The part of the registry under HKEY_LOCAL_MACHINE that is read here."""
@@ -48,6 +50,11 @@ class Adapter:
     name: str
     driver: str | None
     memory: int | None
+    vulkan: bool = False
+
+    @property
+    def vendor_name(self) -> str:
+        return _VENDOR_NAMES.get(self.vendor, "other")
 
 
 def processor_name(registry: Registry) -> str | None:
@@ -55,14 +62,14 @@ def processor_name(registry: Registry) -> str | None:
     return " ".join(str(name).split()) if name else None
 
 
-def display_adapters(registry: Registry) -> Iterator[Adapter]:
-    """The adapters that have a PCI identity, in the order of the registry; remote and virtual ones have none."""
+def display_adapters(registry: Registry, vendor: int | None = None) -> Iterator[Adapter]:
+    """The adapters (of one vendor) in the order of the registry; remote and virtual ones have no PCI number."""
     for child in registry.children(DISPLAY_CLASS):
         if not child.isdigit():
             continue
         values = registry.values(f"{DISPLAY_CLASS}\\{child}")
         match = re.search(r"ven_([0-9a-f]{4})&dev_([0-9a-f]{4})", str(values.get("MatchingDeviceId", "")).lower())
-        if match is None:
+        if match is None or vendor not in (None, int(match[1], 16)):
             continue
         yield Adapter(
             vendor=int(match[1], 16),
@@ -70,6 +77,7 @@ def display_adapters(registry: Registry) -> Iterator[Adapter]:
             name=str(values.get("DriverDesc") or "unknown display adapter"),
             driver=str(values["DriverVersion"]) if values.get("DriverVersion") else None,
             memory=_memory(values),
+            vulkan=bool(values.get("VulkanDriverName")),
         )
 
 
