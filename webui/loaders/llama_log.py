@@ -23,6 +23,13 @@ _USING_DEVICE = re.compile(r"using device (?P<id>\S+) \((?P<name>.*?)\)(?: \([^)
 _OFFLOADED = re.compile(r"offloaded (?P<done>\d+)/(?P<all>\d+) layers to GPU")
 
 
+def device_kind(name: str) -> str:
+    """The kind behind one of llama.cpp's names for devices: CUDA0, Vulkan1, ROCm0, Metal, CPU …"""
+    if name.startswith("CPU"):
+        return "cpu"
+    return next((kind for prefix, kind in _DEVICE_KINDS if name.startswith(prefix)), "other")
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceReport:
     """Where the weights are. `layers` counts those on a GPU; `text` is for a person."""
@@ -43,7 +50,7 @@ def read_device(lines: Iterable[str]) -> DeviceReport:
             done, total = int(found["done"]), int(found["all"])
     if not devices or not done:
         return DeviceReport("CPU", "cpu", 0)
-    kind = next((kind for prefix, kind in _DEVICE_KINDS if devices[0][0].startswith(prefix)), "other")
+    kind = device_kind(devices[0][0])
     names = " + ".join(dict.fromkeys(name for _, name in devices))
     count = f"{len(devices)} × {names}" if len(devices) > 1 and " + " not in names else names
     return DeviceReport(f"{count}, {done}/{total} layers", kind, done)

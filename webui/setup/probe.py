@@ -1,6 +1,6 @@
 """Does an engine really work here? Imports it in a child process and asks it for its version and devices.
 
-    python -m webui.setup.probe DISTRIBUTION…      prints one line of JSON
+    python -m webui.setup.probe LOADER DISTRIBUTION…      prints one line of JSON
 
 The child is the only place that imports; a library that crashes on import takes the child with it and nothing else.
 """
@@ -12,13 +12,14 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from webui.errors import BrokenPackage, TimedOut
 from webui.loaders.contract import LoaderSpec
+from webui.loaders.devices import ask
 
 TIME_LIMIT_SECONDS = 180.0
 """The first import of torch after its installation compiles thousands of files on a slow disk."""
@@ -34,18 +35,27 @@ class Probe:
 
 async def probe(spec: LoaderSpec) -> Probe:
     """Import every package of `spec` in a child process. Raises `BrokenPackage` or `TimedOut`."""
+    answer = await in_child(spec, ("webui.setup.probe", spec.name, *spec.distributions), TIME_LIMIT_SECONDS)
+    return Probe(answer["versions"], tuple(answer["devices"]))
+
+
+async def in_child(spec: LoaderSpec, module: Sequence[str], seconds: float) -> Any:
+    """What `python -m MODULE …`, which imports the engine of `spec`, prints as JSON on its last line.
+
+    Raises `BrokenPackage` or `TimedOut`.
+    """
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "webui.setup.probe", *spec.distributions),
+        *(sys.executable, "-m", *module),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUTF8": "1"},
     )
     try:
-        async with asyncio.timeout(TIME_LIMIT_SECONDS):
+        async with asyncio.timeout(seconds):
             output, errors = await child.communicate()
     except TimeoutError as error:
-        raise TimedOut(f"{spec.title} did not answer within {TIME_LIMIT_SECONDS:.0f} s of being imported.") from error
+        raise TimedOut(f"{spec.title} did not answer within {seconds:.0f} s of being imported.") from error
     finally:
         if child.returncode is None:
             child.kill()
@@ -57,8 +67,7 @@ async def probe(spec: LoaderSpec) -> Probe:
         raise BrokenPackage(
             f"{spec.title} is installed and does not start.", cause=cause, evidence=lines, exit_status=child.returncode
         )
-    answer = json.loads(output.decode().splitlines()[-1])
-    return Probe(answer["versions"], tuple(answer["devices"]))
+    return json.loads(output.decode().splitlines()[-1])
 
 
 def module_names(distribution: str) -> list[str]:
@@ -73,43 +82,16 @@ def module_names(distribution: str) -> list[str]:
     return [own] if own in names else sorted(name for name in names if name.isidentifier() and name[0] != "_")
 
 
-def _xllamacpp_devices(engine: Any) -> list[str]:
-    devices = [device for device in engine.get_device_info() if device["name"] != "CPU"]
-    return [str(device.get("description") or device["name"]) for device in devices]
-
-
-def _llama_cpp_devices(engine: Any) -> list[str]:
-    return ["GPU offload"] if engine.llama_supports_gpu_offload() else []
-
-
-def _torch_devices(engine: Any) -> list[str]:
-    devices = [str(engine.cuda.get_device_name(index)) for index in range(engine.cuda.device_count())]
-    if engine.backends.mps.is_available():
-        devices.append("Apple GPU (MPS)")
-    if engine.xpu.is_available():
-        devices += [str(engine.xpu.get_device_name(index)) for index in range(engine.xpu.device_count())]
-    return devices
-
-
-_DEVICES: dict[str, Callable[[Any], list[str]]] = {
-    "xllamacpp": _xllamacpp_devices,
-    "llama_cpp": _llama_cpp_devices,
-    "torch": _torch_devices,
-}
-
-
-def main(distributions: Sequence[str]) -> None:
+def main(loader: str, distributions: Sequence[str]) -> None:
     """The child's part."""
     versions = {}
-    devices = ["CPU"]
     for distribution in distributions:
         for name in module_names(distribution):
-            module = importlib.import_module(name)
-            if name in _DEVICES:
-                devices += [device for device in _DEVICES[name](module) if device not in devices]
+            importlib.import_module(name)
         versions[distribution] = metadata.version(distribution)
-    sys.stdout.write("\n" + json.dumps({"versions": versions, "devices": devices}) + "\n")
+    described = [device.description for device in ask(loader).devices]
+    sys.stdout.write("\n" + json.dumps({"versions": versions, "devices": ["CPU", *described]}) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])
