@@ -27,6 +27,7 @@ from webui.pool import LoadRequest, Pool, PoolStatus
 from webui.pool.experience import Experience
 from webui.pool.history import History
 from webui.settings import ModelSettings, Settings, SettingsStore
+from webui.setup.abilities import Abilities
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class AppContext:
     extensions: ExtensionHost
     log: LogBuffer
     history: History
+    abilities: Abilities
     first_words: FirstWords = field(default_factory=FirstWords)
     startup_problems: list[AppError] = field(default_factory=list)
     _hardware: HardwareFacts | None = None
@@ -103,6 +105,7 @@ class AppContext:
             extensions,
             buffer,
             history,
+            Abilities(all_loaders, paths.abilities, lambda: fingerprint(context.detected())),
         )
         return context
 

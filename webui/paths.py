@@ -56,6 +56,11 @@ class Paths:
         return self.home / "cache"
 
     @property
+    def abilities(self) -> Path:
+        """What the engines said they can compute on."""
+        return self.cache / "abilities.json"
+
+    @property
     def presets(self) -> Path:
         return self.home / "presets"
 

@@ -159,5 +159,7 @@ def test_doctor_reports_the_same_as_json(facts: HealthFacts, capsys: pytest.Capt
     report = json.loads(capsys.readouterr().out)
     assert status == (1 if report["state"] == "problem" else 0)
     assert {"name", "state", "sentence", "fix"} == set(report["checks"][0])
+    assert report["recommendation"]["device"] and report["recommendation"]["order"]
     assert run_doctor(facts.paths, LOADERS, as_json=False) == status
-    assert "Python" in capsys.readouterr().out
+    words = capsys.readouterr().out
+    assert "Python" in words and report["recommendation"]["device"] in words

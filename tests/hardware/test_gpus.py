@@ -63,7 +63,8 @@ def test_no_driver_is_no_gpu_and_no_problem(tmp_path: Path) -> None:
     assert nvidia.detect(host) == ((), ())
     trees.write(tmp_path, trees.card("0000:01:00.0", pci.NVIDIA, 0x2684))
     assert nvidia.detect(host)[1] == (
-        "An NVIDIA card is in slot 0000:01:00.0, and NVIDIA's driver is not installed or not loaded.",
+        "An NVIDIA card is in slot 0000:01:00.0, and NVIDIA's driver is not installed or not loaded. "
+        "Install it to use the card.",
     )
     mismatch, _ = nvidia_host(tmp_path, {"init_error": "NVML_ERROR_LIB_RM_VERSION_MISMATCH"})
     _, (problem,) = nvidia.detect(mismatch)

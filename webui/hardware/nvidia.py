@@ -131,7 +131,10 @@ def _without_driver(host: Host) -> tuple[str, ...]:
         name = pci.device_name(host.root, card)
         called = f"An NVIDIA card ({name})" if name else "An NVIDIA card"
         instead = f"; {card.driver} has it, with which no engine can compute" if card.driver else ""
-        found.append(f"{called} is in slot {card.slot}, and NVIDIA's driver is not installed or not loaded{instead}.")
+        found.append(
+            f"{called} is in slot {card.slot}, and NVIDIA's driver is not installed or not loaded{instead}. "
+            "Install it to use the card."
+        )
     if not found and (host.root / WSL_DEVICE).exists():
         found.append(
             "Windows passes a GPU into WSL, and it is none that NVIDIA's driver for WSL shows; "

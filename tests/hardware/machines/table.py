@@ -6,15 +6,42 @@ import tempfile
 from pathlib import Path
 
 from tests.hardware import machines
+from tests.planning.engines import as_set_up, well_equipped
 from webui.hardware.facts import GIB, GpuFacts, HardwareFacts
 from webui.loaders.threads import threads_for
+from webui.planning.recommendation import recommend
+from webui.planning.sizes import Fit
 
 DETECTED = machines.HERE / "detected.txt"
+RECOMMENDED = machines.HERE / "recommended.txt"
 
 
 def detected_table(folder: Path) -> str:
     blocks = (_detected(name, machines.facts(name, folder / name)) for name in machines.NAMES)
     return "\n".join(blocks)
+
+
+def recommended_table(folder: Path) -> str:
+    blocks = []
+    for name in machines.NAMES:
+        facts = machines.facts(name, folder / name)
+        lines = [f"{name}: {machines.about(name)}"]
+        for title, engines in (("as set up", as_set_up(facts)), ("with a build for it", well_equipped(facts))):
+            advice = recommend(facts, engines)
+            pairs = advice.lines()
+            if engines != as_set_up(facts):  # what differs from the first
+                first = recommend(facts, as_set_up(facts)).lines()
+                pairs = [pair for pair in pairs if pair not in first]
+            lines.append(f"  {title}")
+            lines += [f"    {heading + ':':<11} {sentence}" for heading, sentence in pairs]
+            if title == "as set up":
+                lines.append(f"    {'Sizes:':<11} {', '.join(_size(fit) for fit in advice.sizes)}")
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def _size(fit: Fit) -> str:
+    return f"{fit.billions} B {fit.quantization} {fit.where}" if fit.quantization else f"{fit.billions} B no"
 
 
 def _detected(name: str, facts: HardwareFacts) -> str:
@@ -56,4 +83,5 @@ def _known(value: float | None, unit: str) -> str:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        DETECTED.write_text(detected_table(Path(scratch)), "utf-8")
+        DETECTED.write_text(detected_table(Path(scratch) / "1"), "utf-8")
+        RECOMMENDED.write_text(recommended_table(Path(scratch) / "2"), "utf-8")
