@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "setup",
     },
     "security": GROUND | {"settings", "api"},
-    "api": GROUND | {"context", "chat", "loaders", "models", "pool", "settings"},
+    "api": GROUND | {"context", "chat", "hardware", "loaders", "models", "pool", "settings"},
     "tabs": GROUND
     | {
         "chat",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,10 @@ from webui.chat.service import ChatService
 from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
-from webui.hardware import detect, memory
+from webui.hardware import detect, memory, this_host
 from webui.hardware.facts import HardwareFacts, fingerprint, free_device_memory
+from webui.hardware.monitor import Monitor
+from webui.hardware.sampling import Sampler
 from webui.loaders import LOADERS
 from webui.loaders.contract import LoaderSpec
 from webui.models.catalogue import Catalogue
@@ -50,6 +53,9 @@ class AppContext:
     log: LogBuffer
     history: History
     abilities: Abilities
+    monitor: Monitor
+    page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    """Comes with the page; with it, the page asks for what is not everybody's to see."""
     first_words: FirstWords = field(default_factory=FirstWords)
     startup_problems: list[AppError] = field(default_factory=list)
     _hardware: HardwareFacts | None = None
@@ -106,6 +112,7 @@ class AppContext:
             buffer,
             history,
             Abilities(all_loaders, paths.abilities, lambda: fingerprint(context.detected())),
+            Monitor(lambda: Sampler(this_host(), context.detected()), pool.pids, lambda: _speed(pool.status)),
         )
         return context
 
@@ -119,6 +126,7 @@ class AppContext:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self.monitor.close()
         await self.chats.close()
         await self.pool.close()
         await asyncio.to_thread(self.history.close)
@@ -171,3 +179,8 @@ class AppContext:
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _speed(status: PoolStatus) -> float | None:
+    """Tokens per second while a reply is written; none in between."""
+    return status.tokens_per_second if status.running else 0.0

@@ -35,6 +35,18 @@ def cpu_quota(root: Path) -> float | None:
     return min(quotas, default=None)
 
 
+def cpu_seconds(root: Path) -> float | None:
+    """Processor time that this process's group has used so far, or None where no group tells."""
+    for folder in (*_folders(root, ""), *_folders(root, "cpuacct")):
+        for line in _text(folder / "cpu.stat").splitlines():
+            if line.startswith("usage_usec "):
+                return int(line.split()[1]) / 1_000_000
+        nanoseconds = _number(folder / "cpuacct.usage")
+        if nanoseconds is not None:
+            return nanoseconds / 1_000_000_000
+    return None
+
+
 def memory_limit(root: Path) -> MemoryLimit | None:
     """The tightest memory limit and what is used of it, or None for no limit."""
     limits = []

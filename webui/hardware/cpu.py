@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -48,6 +48,8 @@ INSTRUCTION_SETS = (
     "vxe",
 )
 """By the kernel's names, in the order shown. Everything else a processor can do makes no difference to engines."""
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+"""In which the kernel counts processor time, per second."""
 SAME = {"pni": "sse3", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "avx1.0": "avx"}
 APPLE_FEATURES = {
     "hw.optional.neon": "neon",
@@ -90,10 +92,11 @@ def linux(root: Path, architecture: str) -> CpuFacts:
     flags = set[str]()
     for block in processors:
         flags |= set((block.get("flags") or block.get("Features") or "").lower().split())
-    allowed = {number: block for number, block in numbered.items() if number in _affinity(root, numbered)} or numbered
+    granted = allowed(root)
+    mine = {number: block for number, block in numbered.items() if number in granted} or numbered
     quota = cgroup.cpu_quota(root)
-    usable = len(allowed) or 1
-    performance, efficiency = _kinds(root, allowed)
+    usable = len(mine) or 1
+    performance, efficiency = _kinds(root, mine)
     return CpuFacts(
         model=model,
         architecture=architecture,
@@ -102,7 +105,7 @@ def linux(root: Path, architecture: str) -> CpuFacts:
         usable_cores=usable if quota is None else min(usable, max(1, math.ceil(quota))),
         instruction_sets=known_sets(flags),
         allowed_cores=usable,
-        allowed_physical=_physical(root, allowed),
+        allowed_physical=_physical(root, mine),
         quota=quota,
         performance_cores=performance,
         efficiency_cores=efficiency,
@@ -148,14 +151,14 @@ def _blocks(text: str) -> list[dict[str, str]]:
     return found
 
 
-def _affinity(root: Path, numbered: Collection[int]) -> Collection[int]:
-    """The logical cores that the scheduler gives this process; all where the kernel does not say."""
+def allowed(root: Path) -> set[int]:
+    """The numbers of the logical cores that the scheduler gives this process; none where the kernel does not say."""
     try:
         text = (root / "proc/self/status").read_text()
     except OSError:
-        return numbered
-    told = next((line.split(":", 1)[1] for line in text.splitlines() if line.startswith("Cpus_allowed_list:")), None)
-    return numbers(told) if told is not None else numbered
+        return set()
+    told = (line.split(":", 1)[1] for line in text.splitlines() if line.startswith("Cpus_allowed_list:"))
+    return numbers(next(told, ""))
 
 
 def numbers(text: str) -> set[int]:

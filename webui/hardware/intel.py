@@ -46,11 +46,10 @@ def from_registry(registry: windows.Registry) -> tuple[GpuFacts, ...]:
 
 
 def linux(root: Path) -> Found:
-    """Facts from /sys. Accelerators of Intel's on the bus are NPUs, which no engine here uses, so they are left out."""
+    """Facts from /sys."""
     gpus, problems = [], []
     level_zero = any(next(root.glob(pattern), None) for pattern in LEVEL_ZERO)
-    cards = [card for card in pci.cards(root, pci.INTEL) if card.pci_class == pci.DISPLAY_CLASS]
-    for index, card in enumerate(cards):
+    for index, card in enumerate(cards(root)):
         gpus.append(
             GpuFacts(
                 vendor="intel",
@@ -70,6 +69,11 @@ def linux(root: Path) -> Found:
         elif node := pci.refused_node(root, card):
             problems.append(f"This user may not use the Intel GPU ({node}): add the user to the group render.")
     return tuple(gpus), tuple(problems)
+
+
+def cards(root: Path) -> list[pci.Card]:
+    """GPUs only: accelerators of Intel's on the bus are NPUs, which no engine here uses."""
+    return [card for card in pci.cards(root, pci.INTEL) if card.pci_class == pci.DISPLAY_CLASS]
 
 
 def _memory(card: pci.Card) -> int | None:

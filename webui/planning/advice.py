@@ -111,6 +111,6 @@ def warnings_for(hardware: HardwareFacts, judged: Sequence[Support], installed: 
         yield from one.warnings
     for ability in installed:
         if cannot_run(ability.loader, hardware.cpu):
-            yield f"The package of {ability.loader} needs AVX2, which is not here; it would end with an illegal instruction."
+            yield f"The package of {ability.loader} needs AVX2, which is not here: it would crash at once."
     if 0 < hardware.memory.total < 4 * GIB:
         yield f"{size_words(hardware.memory.total)} of memory is little: choose models under 1 B parameters."

@@ -149,6 +149,13 @@ class Pool:
             )
         return list(seen.values())
 
+    def pids(self) -> list[int]:
+        """The ids of the living worker processes; cheaper than `workers`."""
+        residents = self._residents
+        living = (residents.current, residents.incoming, *residents.retiring.values())
+        found = (one.worker.pid for one in living if one is not None and one.worker is not None)
+        return list(dict.fromkeys(pid for pid in found if pid is not None))
+
     def peak_memory_bytes(self) -> int | None:
         """Largest memory the serving worker has held so far."""
         current = self._residents.current

@@ -21,7 +21,7 @@ from webui.tabs.chat_panel import QUIET, Panel, Seat, fresh_seat
 from webui.tabs.chat_replies import Parts, Replies
 from webui.tabs.chat_transcript import LATEX
 from webui.tabs.chat_words import ACTIONS_SCRIPT, load_again
-from webui.tabs.present import escape, failure_html, quantity
+from webui.tabs.present import escape, failure_html, monitor_html, quantity
 from webui.tabs.status import reply_html
 from webui.tabs.visible import ticking
 
@@ -164,6 +164,7 @@ def _draw_column(context: AppContext, listing: gr.HTML) -> tuple[Parts, Buttons]
         send = gr.Button("Send", variant="primary", elem_id="chat-send", scale=0, min_width=80)
         stop = gr.Button("Stop", variant="stop", elem_id="chat-stop", scale=0, min_width=80)
     status = gr.HTML(reply_html(context.pool.status), elem_id="chat-status", apply_default_css=False)
+    gr.HTML(monitor_html(context.page_key), elem_id="chat-load", apply_default_css=False)
     parts = Parts(chat_id, key, listing, empty, earlier, log, question, live, message, status)
     return parts, Buttons(send, stop, regenerate, resume, undo)
 

@@ -163,6 +163,11 @@ def empty_html(text: str) -> str:
     return f'<p class="empty">{escape(text)}</p>'
 
 
+def monitor_html(key: str, text: str = "") -> str:
+    """A place that the page's script keeps filled with what the machine is doing."""
+    return f'<div data-monitor="{escape(key)}">{escape(text)}</div>'
+
+
 def log_html(lines: Sequence[str], *, empty: str = "Nothing yet.") -> str:
     """Lines of output, oldest first, in a box that scrolls."""
     if not lines:
