@@ -61,9 +61,8 @@ def main() -> int:
         found = watch(app, minutes)
     full, last = found[min(5, minutes // 2)], found[-1]
     heap, nodes, listeners, resident = (after - before for before, after in zip(full, last, strict=True))
-    print(
-        f"{(time.monotonic() - began) / 60:.0f} minutes: heap {heap:+,}, nodes {nodes:+}, listeners {listeners:+}, app {resident:+,}"
-    )
+    took = (time.monotonic() - began) / 60
+    print(f"{took:.0f} minutes: heap {heap:+,}, nodes {nodes:+}, listeners {listeners:+}, app {resident:+,}")
     good = heap <= MOST_HEAP and nodes <= 0 and listeners <= 0 and resident <= MOST_RESIDENT
     print("within all bounds" if good else "A BOUND IS MISSED")
     return 0 if good else 1
