@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,23 @@ async def test_a_home_that_cannot_keep_anything_costs_only_the_memory_of_it(
     finally:
         await app.close()
     assert caplog.text.count("The history of loads and failures is not kept on disk") == 1
+
+
+async def test_the_monitor_follows_the_worker_and_sleeps_unwatched(tmp_path: Path) -> None:
+    app = opened(tmp_path / "home")
+    try:
+        await app.load_model(tiny_llama_spm(tmp_path / "tiny.gguf"))
+        assert app.pool.pids() == [app.pool.status.pid]
+        assert not app.monitor.running
+        with app.monitor.watching():
+            async with asyncio.timeout(60):
+                while not app.monitor.since().samples:
+                    await asyncio.sleep(0.01)
+        (first, *_) = app.monitor.since().samples
+        assert first.worker_memory > 1_000_000
+        assert first.speed == 0.0
+        await app.pool.unload()
+        assert app.pool.pids() == []
+    finally:
+        await app.close()
+    assert not app.monitor.running

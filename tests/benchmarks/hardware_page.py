@@ -20,6 +20,8 @@ from tests.browser.conftest import chromium_path, open_tab, ready
 
 MOST_HEAP = 1 << 20
 MOST_RESIDENT = 4 << 20
+MOST_NODES = 200
+"""What comes and goes between two collections; a row of samples that stayed would be hundreds in a minute."""
 Figures = tuple[int, int, int, int]
 
 
@@ -63,7 +65,7 @@ def main() -> int:
     heap, nodes, listeners, resident = (after - before for before, after in zip(full, last, strict=True))
     took = (time.monotonic() - began) / 60
     print(f"{took:.0f} minutes: heap {heap:+,}, nodes {nodes:+}, listeners {listeners:+}, app {resident:+,}")
-    good = heap <= MOST_HEAP and nodes <= 0 and listeners <= 0 and resident <= MOST_RESIDENT
+    good = heap <= MOST_HEAP and nodes <= MOST_NODES and listeners <= 0 and resident <= MOST_RESIDENT
     print("within all bounds" if good else "A BOUND IS MISSED")
     return 0 if good else 1
 

@@ -93,7 +93,7 @@ async def test_a_machine_that_cannot_be_read_costs_the_picture_only(caplog: pyte
     monitor = Monitor(broken)
     monitor.stay_awake(5)
     await until(lambda: not monitor.running)
-    assert "could not begin" in caplog.text
+    assert "The monitor ended" in caplog.text and "lost its mind" in caplog.text
     await monitor.close()
 
 
@@ -104,6 +104,21 @@ async def test_it_is_ended_with_the_app() -> None:
         await until(lambda: sampler.taken == 1)
         await monitor.close()
     assert (monitor.running, sampler.closed) == (False, 1)
+
+
+async def test_a_fault_while_it_watches_gives_back_what_is_open() -> None:
+    class Failing(Counting):
+        def sample(self, workers: Collection[int]) -> Sample:
+            if self.taken == 3:
+                raise OSError("the device is gone")
+            return super().sample(workers)
+
+    sampler = Failing()
+    monitor = Monitor(lambda: sampler, seconds=0.0)
+    with monitor.watching():
+        await until(lambda: not monitor.running)
+    assert (sampler.taken, sampler.opened, sampler.closed) == (3, 1, 1)
+    assert len(monitor.since().samples) == 3
 
 
 def this_machine(tmp_path: Path) -> HardwareFacts:

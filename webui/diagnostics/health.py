@@ -195,7 +195,7 @@ def _gpu(facts: HealthFacts) -> Iterator[Check]:
                 "GPU",
                 CheckState.WARNING,
                 f"{gpu.name}{driver} is there, and no installed backend is built for it.",
-                "Install a backend with a build for this GPU; docs/backends.md lists them.",
+                "The Hardware tab says which build uses this GPU and how to install it.",
             )
 
 

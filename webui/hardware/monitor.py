@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from webui.hardware.sampling import Sample, Sampler
@@ -92,20 +93,21 @@ class Monitor:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
-        try:
-            sampler = await asyncio.to_thread(self._make)
-            await asyncio.to_thread(sampler.open)
-        except Exception:  # the machine's own faults must not end more than its picture
-            log.exception("The monitor could not begin")
-            return
-        try:
-            while self._watchers > 0 or time.monotonic() < self._awake_until:
-                began = time.monotonic()
-                sample = await asyncio.to_thread(sampler.sample, tuple(self._workers()))
-                self._ring.append(replace(sample, speed=self._speed()))
-                self._next += 1
-                await asyncio.sleep(max(0.0, began + self._seconds - time.monotonic()))
-        except Exception:
-            log.exception("The monitor ended")
-        finally:
-            await asyncio.shield(asyncio.to_thread(sampler.close))
+        loop = asyncio.get_running_loop()
+        # A thread of its own, so that what is asked of the sampler happens one after the other, its end last.
+        with ThreadPoolExecutor(1, "monitor") as thread:
+            sampler: Sampler | None = None
+            try:
+                sampler = await loop.run_in_executor(thread, self._make)
+                await loop.run_in_executor(thread, sampler.open)
+                while self._watchers > 0 or time.monotonic() < self._awake_until:
+                    began = time.monotonic()
+                    sample = await loop.run_in_executor(thread, sampler.sample, tuple(self._workers()))
+                    self._ring.append(replace(sample, speed=self._speed()))
+                    self._next += 1
+                    await asyncio.sleep(max(0.0, began + self._seconds - time.monotonic()))
+            except Exception:
+                log.exception("The monitor ended")  # a fault of the machine's costs its picture and nothing else
+            finally:
+                if sampler is not None:
+                    await asyncio.shield(loop.run_in_executor(thread, sampler.close))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import gradio as gr
 
 from webui.context import AppContext
 from webui.hardware.facts import CpuFacts, DiskFacts, GpuFacts, HardwareFacts, MemoryFacts, SystemFacts
+from webui.hardware.family import Family
 from webui.planning.recommendation import recommend
 from webui.tabs.advice import advice_html
 from webui.tabs.present import (
@@ -41,7 +43,8 @@ def build(context: AppContext) -> None:
         return hardware_html(await context.hardware())
 
     async def advise() -> str:
-        return advice_html(recommend(await context.hardware(), await context.abilities.all(), own=context.pool.pids()))
+        own = await asyncio.to_thread(Family().follow, context.pool.pids())
+        return advice_html(recommend(await context.hardware(), await context.abilities.all(), own))
 
     async def look_again() -> tuple[str, str]:
         return hardware_html(await context.hardware(refresh=True)), await advise()
