@@ -265,7 +265,7 @@ def test_a_fault_of_the_file_ends_it_wherever_it_shows(before: tuple[AppError, .
             {"host_available": 4 * GIB},
             {"cpu_repacking": "off"},
             "It needs 5.5 GiB as asked, and 4.0 GiB are free; with the weights left in the file, which the system may "
-            "drop from memory, it needs 954 MiB beside the pages of the file.",
+            "drop from memory, it needs 906 MiB beside the pages of the file.",
         ),
         (
             {"host_available": 8 * GIB, "asked": {"context_size": 0}},
@@ -276,7 +276,7 @@ def test_a_fault_of_the_file_ends_it_wherever_it_shows(before: tuple[AppError, .
         (
             {"host_available": 2 * GIB, "asked": {"context_size": 32_768}},
             {"cpu_repacking": "off", "context_size": 16_384} | Q8,
-            "It needs 9.0 GiB as asked, and 2.0 GiB are free; with a context of 16,384 tokens, it needs 1.5 GiB beside "
+            "It needs 9.0 GiB as asked, and 2.0 GiB are free; with a context of 16,384 tokens, it needs 1.4 GiB beside "
             "the pages of the file.",
         ),
         ({"host_available": 5 * GIB, "asked": {"context_size": 5000}}, {}, "As asked."),
@@ -305,7 +305,7 @@ def test_layers_that_surely_do_not_fit_are_not_tried() -> None:
     first = next_attempt(situation("llama-cpp-python", device_available=4 * GIB))
     assert isinstance(first, Attempt)
     assert (first.kind, first.changes) == (StepKind.FEWER_LAYERS, {"gpu_layers": 21})
-    assert first.reason == "33 layers need 5.4 GiB, and 4.0 GiB of GPU memory are free; 21 should fit."
+    assert first.reason == "33 layers need 5.3 GiB, and 4.0 GiB of GPU memory are free; 21 should fit."
     by_itself = next_attempt(situation("xllamacpp", device_available=4 * GIB))
     assert isinstance(by_itself, Attempt)
     assert by_itself.changes == {}

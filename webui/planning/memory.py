@@ -13,7 +13,8 @@ from typing import Any
 
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts
-from webui.models.ggml_types import TENSOR_TYPES
+from webui.planning.cache import BYTES_PER_ELEMENT, CacheShape, layers_cache
+from webui.planning.compute import ComputeShape, compute_bytes
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -25,8 +26,6 @@ CACHE_SHARE = 0.25
 USUAL_CONTEXT = 4096
 USUAL_LAYERS = 33
 USUAL_BATCH = 512
-SCRATCH_TENSORS = 8
-"""Tensors of a batch's width that are alive at once while a layer is computed."""
 SLACK = 1.25
 """An estimate may be wrong by this much before anything is refused for it."""
 PAGED_TIMES = 4
@@ -35,7 +34,6 @@ DEVICE_MARGIN_BYTES = 256 * MIB
 DEVICE_MARGIN_SHARE = 0.05
 CONTEXT_STEP = 256
 
-_BYTES_PER_ELEMENT = {kind.name.lower(): kind.bytes / kind.block for kind in TENSOR_TYPES.values()}
 _PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
 
 
@@ -84,8 +82,10 @@ def estimate(
 ) -> Need:
     """What loading `facts` with `parameters` (the loader's full values) takes; `gpu`: there is one that may be used."""
     weights = _weights(facts, spec, parameters, converts, gpu)
-    cache = cache_bytes(facts, spec, parameters, weights)
-    graph = _graph_bytes(facts, spec, parameters)
+    shape = cache_shape(facts, spec, parameters)
+    cache = cache_bytes(facts, shape, weights)
+    scores = parameters.get("flash_attention") == "off" or parameters.get("attention") == "eager"
+    graph = compute_bytes(facts, ComputeShape(shape, scores, None if spec.logits_of_all else 1))
     share = device_share(facts, spec, parameters) if gpu else 0.0
     device = int(weights * share) + (graph if share else 0)
     if parameters.get("offload_kv_cache", True):
@@ -120,20 +120,31 @@ def context_of(facts: ModelFacts, parameters: Mapping[str, Any]) -> int | None:
     return None if asked is None else int(asked) or facts.context_length or USUAL_CONTEXT
 
 
-def cache_bytes(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], weights: int) -> int:
-    """Keys and values of all layers for the whole context; grouped heads are counted once per group."""
+def cache_shape(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> CacheShape:
+    """How large a cache `parameters` (the loader's full values) ask for, and for how many jobs."""
     context = context_of(facts, parameters) or USUAL_CONTEXT
-    context = min(context, USUAL_CONTEXT) if spec.cache_grows else context
-    if parameters.get("shared_cache") is False:
-        context *= max(1, int(parameters.get("slots") or 1))
-    heads = facts.head_count_kv if facts.head_count_kv is not None else facts.head_count
-    width = facts.embedding_length // facts.head_count if facts.embedding_length and facts.head_count else None
-    keys, values = facts.key_length or width, facts.value_length or width
-    key_size = _BYTES_PER_ELEMENT[str(parameters.get("cache_type_k", "f16"))]
-    value_size = _BYTES_PER_ELEMENT[str(parameters.get("cache_type_v", "f16"))]
-    if facts.block_count is None or heads is None or keys is None or values is None:
-        return int(weights * CACHE_SHARE * context / USUAL_CONTEXT * (key_size + value_size) / 4)
-    return int(context * facts.block_count * heads * (keys * key_size + values * value_size))
+    batch = int(parameters.get("batch_size") or USUAL_BATCH)
+    shares = parameters.get("shared_cache")
+    jobs = 1 if shares is None else spec.slots(spec.parameters.model_construct(**parameters))
+    return CacheShape(
+        context=min(context, USUAL_CONTEXT) if spec.cache_grows else context,
+        jobs=jobs,
+        shared=shares is not False,
+        micro_batch=min(batch, int(parameters.get("micro_batch_size") or batch)),
+        type_k=str(parameters.get("cache_type_k", "f16")),
+        type_v=str(parameters.get("cache_type_v", "f16")),
+        whole_window=bool(parameters.get("full_window_cache")),
+    )
+
+
+def cache_bytes(facts: ModelFacts, shape: CacheShape, weights: int) -> int:
+    """What all layers keep for the whole context; a share of the weights where the file does not tell its shape."""
+    layers = layers_cache(facts, shape)
+    if layers is not None:
+        return sum(layers)
+    per_element = (BYTES_PER_ELEMENT[shape.type_k] + BYTES_PER_ELEMENT[shape.type_v]) / 4
+    caches = 1 if shape.shared else shape.jobs
+    return int(weights * CACHE_SHARE * shape.context * caches / USUAL_CONTEXT * per_element)
 
 
 def layers_of(facts: ModelFacts) -> int:
@@ -183,15 +194,3 @@ def _weights(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any],
     if converts and facts.parameter_count:
         return max(stored, facts.parameter_count * CONVERTED_BYTES_PER_PARAMETER)
     return stored
-
-
-def _graph_bytes(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> int:
-    """Buffers of one pass of a micro-batch: a layer's tensors, and attention or logits, which use the same room."""
-    batch = int(parameters.get("batch_size") or USUAL_BATCH)
-    batch = min(batch, int(parameters.get("micro_batch_size") or batch))
-    context = context_of(facts, parameters) or USUAL_CONTEXT
-    batch = min(batch, context)
-    logits = 4 * (facts.vocabulary_size or 0) * (batch if spec.logits_of_all else 1)
-    whole_scores = parameters.get("flash_attention") == "off" or parameters.get("attention") == "eager"
-    attention = 4 * batch * context * ((facts.head_count or 1) if whole_scores else 1)
-    return max(logits, attention) + 4 * batch * SCRATCH_TENSORS * (facts.embedding_length or 0)
