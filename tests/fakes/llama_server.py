@@ -8,10 +8,12 @@ With `--as-llamafile` it is llamafile 0.10: the same server, which has to be ask
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import signal
 import sys
 import threading
+from typing import Any
 
 HELP = """\
 ----- common params -----
@@ -125,12 +127,21 @@ def serve(wanted: argparse.Namespace) -> int:
     try:
         server = engine.Server(params)
     except RuntimeError as error:
+        _write_out_log(engine)
         sys.stderr.write(f"main: exiting due to model loading error: {error}\n")
         return 1
     while not stop.wait(0.1):
         pass
     del server
     return 0
+
+
+def _write_out_log(engine: Any) -> None:
+    """As the real program does before it ends: a thread of its own writes the log, and would be cut off."""
+    library = ctypes.CDLL(engine.xllamacpp.__file__)
+    log, write_to = library._Z15common_log_mainv, library._Z19common_log_set_fileP10common_logPKc
+    log.restype, write_to.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
+    write_to(log(), None)  # changing the log's file waits for what is queued
 
 
 def main(arguments: list[str]) -> int:

@@ -186,22 +186,22 @@ def _real_faults() -> Iterable[Fault]:
 
 def _strange_files() -> Iterable[Fault]:
     """Files that are whole, and not what an engine knows: it says so itself, or its file is judged before it starts."""
-    ones = (Phase.LOAD,)
+    load = (Phase.LOAD,)
     modern = tuple(name for name in REAL if name != "ctransformers")
     yield Fault("unknown-architecture", Kind.FILE, "unsupported_architecture", (Phase.SWAP,))
-    yield Fault("unknown-architecture-after-inspection", Kind.FILE, "unsupported_architecture", ones, modern)
+    yield Fault("unknown-architecture-after-inspection", Kind.FILE, "unsupported_architecture", load, modern)
     yield Fault("unknown-tokenizer", Kind.FILE, "unsupported_tokenizer", (Phase.SWAP,))
-    yield Fault("unknown-tokenizer-after-inspection", Kind.FILE, "unsupported_tokenizer", ones, modern)
+    yield Fault("unknown-tokenizer-after-inspection", Kind.FILE, "unsupported_tokenizer", load, modern)
     yield Fault("unknown-quantization", Kind.FILE, "unsupported_quantization", (Phase.SWAP,), MAPPING)
-    found = tuple(name for name in MAPPING if name in modern)
-    yield Fault("unknown-quantization-after-inspection", Kind.FILE, "unsupported_quantization", ones, found)
+    told = tuple(name for name in MAPPING if name in modern)
+    yield Fault("unknown-quantization-after-inspection", Kind.FILE, "unsupported_quantization", load, told)
     yield Fault("missing-tensor", Kind.FILE, "corrupt_file", (Phase.LOAD, Phase.SWAP), modern)
     # The oldest engine gives no reason, and computes with whatever it reads.
     old = ("ctransformers",)
     yield Fault("missing-tensor", Kind.FILE, "engine_refused", (Phase.LOAD, Phase.SWAP), old)
-    yield Fault("unknown-architecture-after-inspection", Kind.FILE, "engine_refused", ones, old)
+    yield Fault("unknown-architecture-after-inspection", Kind.FILE, "engine_refused", load, old)
     crash = {"signal": "SIGFPE"}
-    yield Fault("unknown-quantization-after-inspection", Kind.FILE, "engine_crashed", ones, old, crash)
+    yield Fault("unknown-quantization-after-inspection", Kind.FILE, "engine_crashed", load, old, crash)
 
 
 FAULTS: tuple[Fault, ...] = (*_engine_faults(), *_signals(), *_real_faults())

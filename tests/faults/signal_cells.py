@@ -23,7 +23,7 @@ from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
 from webui.pool import Job, JobState
 
-TRIES = 3
+TRIES = 4
 """How often a moment that is over in milliseconds may be missed."""
 SERVER = "server-"
 PATIENCE_SECONDS = 3.0
@@ -32,9 +32,10 @@ SOME_TOKENS = 3
 READING_SECONDS = 0.01
 """A worker has the prompt by then, and has not read all of it."""
 PROMPT = "One two three four five"
-LONG_PROMPT = PROMPT + " and so on" * 40
+LONG_PROMPT = PROMPT + " and so on" * 150
 """Takes an engine a while to read, and gets it more patience."""
-LONG_REPLY = SamplingParameters(max_tokens=400, temperature=0)
+LONG_REPLY = SamplingParameters(max_tokens=1500, temperature=0)
+"""Not done before it is struck, however busy the machine is."""
 
 
 async def play(stage: Stage, cell: Cell) -> None:

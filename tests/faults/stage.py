@@ -46,7 +46,7 @@ caches."""
 LATEST = 20
 """More failures than one cell can have."""
 MARKER = "GGUF_FAULT_CELL"
-COMMON = {"context_size": 768, "threads": 1, "slots": 2, "batch_size": 256}
+COMMON = {"context_size": 2000, "threads": 1, "slots": 2, "batch_size": 256}
 KNOWN = {toy.SPEC.name: toy.SPEC, misbehaving.SPEC.name: misbehaving.SPEC, **LOADERS}
 
 
