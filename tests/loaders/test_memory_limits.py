@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.skipif(sys.platform != "linux", re
 
 GROUPS = Path("/sys/fs/cgroup/memory")
 TOO_LITTLE = {
-    "ctransformers": (16, 30, 40),
+    "ctransformers": (16, 30),
     "transformers": (16, 80, 150, 200),
     "llamafile": (16, 40, 110, 150),
     "xllamacpp": (16, 40, 90, 130),
