@@ -171,6 +171,23 @@ async def test_answers_that_nobody_reads_do_not_pile_up() -> None:
             await events.aclose()
 
 
+async def test_what_nobody_has_read_keeps_no_pipe_open_after_the_worker() -> None:
+    async with running():
+        pass  # what is opened once and stays
+    before = psutil.Process().num_fds()
+    async with running() as worker:
+        events = worker.generate(GenerationRequest("small flood")).events()
+        await anext(events)
+        await asyncio.sleep(1.0)  # the time in which the pipe fills
+        worker.kill()
+        await worker.exited.wait()
+        with contextlib.suppress(AppError):
+            await events.aclose()
+    async with asyncio.timeout(10):
+        while psutil.Process().num_fds() > before:
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     ("said", "error", "facts"),
     [
