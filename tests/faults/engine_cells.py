@@ -24,6 +24,11 @@ PATIENCE: dict[Phase, dict[str, float]] = {
 """The limit that ends a hang in each phase; the others stay as they are, so that a busy machine is not called one."""
 PROMPT = "one two three FAULT four five"
 JOB_SECONDS = 20.0
+WORDS = "One two three four five"
+UPDATES = 1000.0
+SOME_TOKENS = 3
+TRIES = 4
+"""How often a moment that is over in milliseconds may be missed."""
 RECORDED = {Phase.START: "start", Phase.CANARY: "canary"}
 """The phase under which a failed load is on record, where it is not that of loading."""
 
@@ -133,6 +138,20 @@ async def _reply(stage: Stage, cell: Cell) -> None:
         stage.expect(job.text == PROMPT + " ", f"the whole reply was {job.text!r}")
     elif cell.phase is Phase.MID_STREAM:
         stage.expect(job.text == "one two three ", f"the partial text is {job.text!r}")
+
+
+async def begun(stage: Stage, sampling: SamplingParameters) -> Job:
+    """A reply that is being written; begun again where a busy machine let it end unseen."""
+    for _ in range(TRIES):
+        job = stage.pool.submit(GenerationRequest(WORDS, sampling), owner="cell")
+        async with asyncio.timeout(JOB_SECONDS):
+            async for _ in job.updates(UPDATES):
+                if job.tokens >= SOME_TOKENS:
+                    break
+        if not job.ended:
+            break
+    stage.expect(job.state is JobState.GENERATING, "the moment was missed")
+    return job
 
 
 async def finish(stage: Stage, job: Job) -> None:

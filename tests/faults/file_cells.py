@@ -8,14 +8,12 @@ import signal
 from pathlib import Path
 
 from tests.faults.cells import Cell, Phase
-from tests.faults.engine_cells import check_error, check_reply, finish, idle_failed, load_failed, next_message
+from tests.faults.engine_cells import begun, check_error, check_reply, finish, idle_failed, load_failed, next_message
 from tests.faults.resource_cells import SHORT_REPLY
-from tests.faults.signal_cells import LONG_REPLY, PROMPT, check_text
+from tests.faults.signal_cells import LONG_REPLY, check_text
 from tests.faults.stage import Stage
 from webui.errors import AppError
-from webui.loaders.contract import GenerationRequest
 from webui.models.inspect import inspect_model
-from webui.pool import JobState
 
 KEPT_SHARE = 0.6
 GGUF_EDITS = {
@@ -122,10 +120,8 @@ async def _after_it_is_loaded(stage: Stage, cell: Cell, path: Path) -> None:
 
 async def _in_a_reply(stage: Stage, cell: Cell, path: Path) -> None:
     reply = SHORT_REPLY if not cell.fault.expected(cell.phase) else LONG_REPLY
-    job = stage.pool.submit(GenerationRequest(PROMPT, reply), owner="cell")
-    await stage.until("the reply begins", lambda: job.tokens >= 3)
+    job = await begun(stage, reply)
     before = job.text
-    stage.expect(job.state is JobState.GENERATING, "the moment was missed")
     spoil(path, cell.fault.name)
     _kill_if_wanted(stage, cell)
     await finish(stage, job)

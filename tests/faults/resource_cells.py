@@ -11,11 +11,9 @@ from typing import Any
 
 from tests.fakes import executable
 from tests.faults.cells import Cell, Kind, Phase
-from tests.faults.engine_cells import check_reply, finish, load_failed
-from tests.faults.signal_cells import PROMPT
+from tests.faults.engine_cells import begun, check_reply, finish, load_failed
 from tests.faults.stage import Stage
 from webui.errors import AppError
-from webui.loaders.contract import GenerationRequest
 from webui.loaders.sampling import SamplingParameters
 from webui.models.inspect import inspect_model
 
@@ -25,7 +23,7 @@ GENERAL_LIMIT = 400
 LARGE_CONTEXT = 1_000_000
 """Its cache takes several times the limit."""
 OFTEN = 1000
-SHORT_REPLY = SamplingParameters(max_tokens=100, temperature=0)
+SHORT_REPLY = SamplingParameters(max_tokens=300, temperature=0)
 
 
 async def play(stage: Stage, cell: Cell) -> None:
@@ -58,8 +56,7 @@ async def play(stage: Stage, cell: Cell) -> None:
 
 async def _reply(stage: Stage, cell: Cell) -> None:
     """A reply in the middle of which the trouble begins."""
-    job = stage.pool.submit(GenerationRequest(PROMPT, SHORT_REPLY), owner="cell")
-    await stage.until("the reply begins", lambda: job.tokens)
+    job = await begun(stage, SHORT_REPLY)
     with _disk_trouble(stage, cell, Phase.MID_STREAM):
         await finish(stage, job)
     await check_reply(stage, cell, job)

@@ -13,7 +13,18 @@ from unittest import mock
 import psutil
 
 from tests.faults.cells import LOADING, Cell, Phase
-from tests.faults.engine_cells import JOB_SECONDS, check_reply, finish, idle_failed, load_failed, unload
+from tests.faults.engine_cells import (
+    JOB_SECONDS,
+    SOME_TOKENS,
+    TRIES,
+    UPDATES,
+    WORDS,
+    check_reply,
+    finish,
+    idle_failed,
+    load_failed,
+    unload,
+)
 from tests.faults.stage import Stage
 from webui.errors import AppError
 from webui.loaders.contract import GenerationRequest
@@ -23,16 +34,11 @@ from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
 from webui.pool import Job, JobState
 
-TRIES = 4
-"""How often a moment that is over in milliseconds may be missed."""
 SERVER = "server-"
 PATIENCE_SECONDS = 3.0
-UPDATES = 1000.0
-SOME_TOKENS = 3
 READING_SECONDS = 0.01
 """A worker has the prompt by then, and has not read all of it."""
-PROMPT = "One two three four five"
-LONG_PROMPT = PROMPT + " and so on" * 150
+LONG_PROMPT = WORDS + " and so on" * 150
 """Takes an engine a while to read, and gets it more patience."""
 LONG_REPLY = SamplingParameters(max_tokens=1500, temperature=0)
 """Not done before it is struck, however busy the machine is."""
@@ -178,7 +184,7 @@ def _strike_the_model(stage: Stage, cell: Cell) -> None:
 async def _while_replying(stage: Stage, cell: Cell) -> None:
     middle = cell.phase is Phase.MID_STREAM
     early = cell.phase is Phase.FIRST_TOKEN and not cell.fault.silent
-    request = GenerationRequest(LONG_PROMPT if early else PROMPT, LONG_REPLY)
+    request = GenerationRequest(LONG_PROMPT if early else WORDS, LONG_REPLY)
     for _ in range(TRIES):
         job = stage.pool.submit(request, owner="cell")
         async with asyncio.timeout(JOB_SECONDS):
