@@ -309,10 +309,8 @@ async def test_a_hung_worker_tells_what_it_was_doing_and_is_ended(fault: str, do
         await worker.stop()
         assert time.monotonic() - began < 12
         assert await generation
-        text, error = await other
-        assert error is not None or (fault, text) == ("spin", ""), (
-            "one whose Python runs may read on, and is told to end"
-        )
+        _, error = await other
+        assert error is not None or fault in ("spin", "hang"), "only one whose Python runs can read on and end it"
 
 
 async def test_a_hung_worker_that_dies_of_the_look_was_hung() -> None:
