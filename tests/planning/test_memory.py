@@ -11,7 +11,8 @@ import pytest
 from tests.planning.situations import GIB, LLAMA_8B
 from webui.loaders import LOADERS
 from webui.models.facts import ModelFacts, ModelFormat
-from webui.planning.memory import MIB, Need, estimate, fits_beside, layers_that_fit
+from webui.planning.cache import CacheShape, layers_cache
+from webui.planning.memory import MIB, Need, device_room, estimate, fits_beside, layers_that_fit
 
 SMOLLM2 = ModelFacts(
     Path("SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -120,6 +121,21 @@ def test_as_many_layers_as_fit() -> None:
     for free in (2 * GIB, 4 * GIB):
         layers = layers_that_fit(LLAMA_8B, spec, values, free)
         assert estimate(LLAMA_8B, spec, {**values, "gpu_layers": layers}, gpu=True).device < free
+
+
+def test_no_more_layers_than_fit_and_no_fewer() -> None:
+    spec = LOADERS["llama-cpp-python"]
+    values = spec.parameters().model_dump(mode="json")
+    for free in range(GIB, 7 * GIB, 333 * MIB):
+        needs = [estimate(LLAMA_8B, spec, {**values, "gpu_layers": one}, gpu=True).device for one in range(1, 34)]
+        fitting = sum(device <= device_room(free) for device in needs)
+        assert layers_that_fit(LLAMA_8B, spec, values, free) == fitting
+
+
+def test_a_header_that_claims_endless_layers_is_not_gone_through_layer_by_layer() -> None:
+    endless = replace(LLAMA_8B, block_count=1 << 24)
+    assert layers_cache(endless, CacheShape(4096)) is None
+    assert need("llama-cpp-python", endless, gpu=True).device > 0
 
 
 def test_what_fits() -> None:

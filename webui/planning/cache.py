@@ -17,7 +17,8 @@ CELLS = 256
 """Cells of a cache are allocated in blocks of this many."""
 STATE_BYTES = 4
 """Recurrent states are 32-bit floats."""
-LARGEST_LIST = 100_000
+MOST_LAYERS = 1000
+"""More than any model has: a header that says so does not tell the shape of its layers."""
 BYTES_PER_ELEMENT = {kind.name.lower(): kind.bytes / kind.block for kind in TENSOR_TYPES.values()}
 
 _WINDOW_PERIODS = {
@@ -61,7 +62,7 @@ class CacheShape:
 
 def layers_cache(facts: ModelFacts, shape: CacheShape) -> tuple[int, ...] | None:
     """Bytes that each layer keeps, or `None` where the file does not tell the shape of its layers."""
-    if not facts.block_count or facts.block_count > LARGEST_LIST:
+    if not facts.block_count or facts.block_count > MOST_LAYERS:
         return None
     model = _Layers(facts)
     rows = []
@@ -80,7 +81,7 @@ def layers_cache(facts: ModelFacts, shape: CacheShape) -> tuple[int, ...] | None
 
 def cells_of(facts: ModelFacts, shape: CacheShape) -> tuple[int, ...]:
     """Cells of each kind of cache one job attends to: that of the whole context, that of the window, or both."""
-    if not facts.block_count or facts.block_count > LARGEST_LIST:
+    if not facts.block_count or facts.block_count > MOST_LAYERS:
         return (_padded(shape.context),)
     model = _Layers(facts)
     one = replace(shape, jobs=shape.jobs if shape.shared else 1)

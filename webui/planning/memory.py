@@ -7,6 +7,7 @@ fail. What has to stay, `Need.kept`, is what a load is refused for.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -180,11 +181,11 @@ def device_room(free: int) -> int:
 
 def layers_that_fit(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], free: int) -> int:
     """Most GPU layers whose weights, cache and buffers fit in `free` bytes of GPU memory."""
-    room = device_room(free)
-    for layers in range(layers_of(facts), 0, -1):
-        if estimate(facts, spec, {**parameters, "gpu_layers": layers}, gpu=True).device <= room:
-            return layers
-    return 0
+
+    def taken(layers: int) -> int:
+        return estimate(facts, spec, {**parameters, "gpu_layers": layers}, gpu=True).device
+
+    return bisect_right(range(1, layers_of(facts) + 1), device_room(free), key=taken)
 
 
 def _weights(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], converts: bool, gpu: bool) -> int:
