@@ -71,7 +71,7 @@ def new_page(browser: Browser, app: AppProcess) -> Iterator[NewPage]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         contexts.append(context)
         context.set_default_timeout(WAIT_MILLISECONDS)
-        page = context.new_page()
+        page = page_of(context)
         target = url or app.url
         watch(page, target, problems)
         page.goto(target)
@@ -87,6 +87,20 @@ def new_page(browser: Browser, app: AppProcess) -> Iterator[NewPage]:
 @pytest.fixture
 def page(new_page: NewPage) -> Page:
     return new_page()
+
+
+def page_of(context: BrowserContext) -> Page:
+    """A page of `context`. With $GGUF_SLOW_PAGE=N it computes N times slower and each answer comes 100 N ms later.
+
+    What holds on a fast page only is a race; run the browser tests this way to find them.
+    """
+    page = context.new_page()
+    if slower := int(os.environ.get("GGUF_SLOW_PAGE", "0")):
+        inspector = context.new_cdp_session(page)
+        inspector.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+        conditions = {"offline": False, "latency": 100 * slower, "downloadThroughput": -1, "uploadThroughput": -1}
+        inspector.send("Network.emulateNetworkConditions", conditions)
+    return page
 
 
 def ready(page: Page) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.app_process import running_app
-from tests.browser.conftest import NewPage, open_tab, ready
+from tests.app_process import AppProcess, running_app
+from tests.browser.conftest import WAIT_MILLISECONDS, NewPage, open_tab, ready
 from tests.browser.test_chat import (
     LONG,
     WORDS,
@@ -37,6 +39,17 @@ def begun(page: Page) -> str:
     text = replies(page).first.inner_text().strip()
     assert len(text) > 5
     return str(text[:20])
+
+
+def written_down(page: Page, app: AppProcess) -> None:
+    """Wait until the app has the beginning of a reply on disk; fail where it never has."""
+    for _ in range(WAIT_MILLISECONDS // 100):
+        with contextlib.closing(sqlite3.connect(app.home / "chats" / "chats.sqlite3")) as store:
+            found = store.execute("SELECT max(length(content)) FROM messages WHERE role = 'assistant'").fetchone()
+        if found[0]:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("nothing of the reply was written down")
 
 
 def test_a_crash_in_mid_reply_is_told_and_continued(new_page: NewPage, tmp_path: Path, starter_model: Path) -> None:
@@ -92,6 +105,7 @@ def test_a_killed_app_leaves_a_reply_that_can_be_continued(
         ask(page, LONG)
         writing(page)
         expect(page.locator("#chat-live")).to_have_text(re.compile(r"(\w+\W+){40}"))
+        written_down(page, own)
         page.close()  # its reply goes on without it; an open page would rightly complain of a server that is gone
         own.process.kill()
         own.process.wait()

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.app_process import ROOT, AppProcess, running_app
-from tests.browser.conftest import WAIT_MILLISECONDS, open_tab, ready, watch
+from tests.browser.conftest import WAIT_MILLISECONDS, open_tab, page_of, ready, watch
 from tests.browser.test_model import choose_loader
 from tests.builders.gguf import tiny_llama_bpe
 from tests.builders.llama import Shape
@@ -62,7 +62,7 @@ class Stage:
         open_tab(self.page, "Model")
         self.page.locator("#model-path textarea, #model-path input").fill(str(file))
         self.page.locator("#model-open").click()
-        expect(self.page.locator("#model-facts h3")).to_have_text(file.stem)
+        expect(self.page.locator("#model-facts .chosen-path")).to_contain_text(f"{file.parent.name}/{file.name}")
         expect(self.page.locator("#model-load")).to_be_enabled()
 
     def load(self, loader: str = "") -> None:
@@ -104,7 +104,7 @@ def staged_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]
 def open_stage(staged_app: AppProcess, browser: Browser) -> Iterator[Stage]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(WAIT_MILLISECONDS)
-    page = context.new_page()
+    page = page_of(context)
     problems: list[str] = []
     watch(page, staged_app.url, problems)
     page.goto(staged_app.url)

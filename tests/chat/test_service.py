@@ -257,7 +257,7 @@ async def test_a_template_that_opens_the_reasoning_gives_the_reply_its_beginning
 async def test_a_growing_reply_is_written_down_before_it_ends(
     make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "SAVE_SECONDS", 0.05)
+    monkeypatch.setattr(service, "FIRST_SAVE_SECONDS", 0.05)
     room = await make_room(delay=0.05, context_size=1000)
     chat = room.store.create()
     await room.service.send(chat.id, "w " * 60)
