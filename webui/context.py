@@ -23,9 +23,12 @@ from webui.hardware.monitor import Monitor
 from webui.hardware.sampling import Sampler
 from webui.loaders import LOADERS
 from webui.loaders.contract import LoaderSpec
+from webui.loaders.parameters import keep_known
 from webui.models.catalogue import Catalogue
 from webui.models.facts import ModelFacts
 from webui.paths import Paths
+from webui.planning.plan import Machine, MemoryPlan
+from webui.planning.planner import plan
 from webui.pool import LoadRequest, Pool, PoolStatus
 from webui.pool.experience import Experience
 from webui.pool.history import History
@@ -156,6 +159,17 @@ class AppContext:
         if facts is None:
             facts = self._hardware = detect(self.paths.models)
         return facts
+
+    def plan(self, facts: ModelFacts, loader: str, parameters: Mapping[str, Any]) -> MemoryPlan:
+        """What loading `facts` with `loader` would take here, and whether it fits. Instant; may be called in any thread.
+
+        `parameters` are those asked for, over the configured ones; ones the loader does not have are left out.
+        """
+        spec = self.loaders[loader]
+        asked = {**self.settings.backends.parameters(loader), **keep_known(spec.parameters, parameters)}
+        values = spec.parameters.parse(asked, where=f"the parameters of {spec.title}").model_dump(mode="json")
+        total = self._hardware.memory.total if self._hardware is not None else None
+        return plan(facts, spec, values, Machine(memory.available(), total))
 
     def save_settings(self, changes: Mapping[str, Any]) -> Settings:
         """Validate and write `changes` (dotted keys); from now on they hold. Raises `InvalidSetting`."""
