@@ -161,7 +161,7 @@ class AppContext:
         return facts
 
     def plan(self, facts: ModelFacts, loader: str, parameters: Mapping[str, Any]) -> MemoryPlan:
-        """What loading `facts` with `loader` would take here, and whether it fits. Instant; may be called in any thread.
+        """What loading `facts` with `loader` would take here, and whether it fits. Instant; for any thread.
 
         `parameters` are those asked for, over the configured ones; ones the loader does not have are left out.
         """

@@ -88,8 +88,8 @@ class DevicePlan:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another way to load the same model. `change` is a short sentence ("24 of 33 layers on the GPU"), `parameters` what
-    to set for it; none where it cannot be set (a smaller file).
+    """Another way to load the same model. `change` is a short sentence ("24 of 33 layers on the GPU"), `parameters`
+    what to set for it; none where it cannot be set (a smaller file).
     """
 
     change: str

@@ -1,4 +1,4 @@
-"""Memory plans: from a model's facts, a loader's parameters and a machine's room to bytes per device. Pure and quick."""
+"""Memory plans: from a model's facts, a loader's parameters and a machine's room to bytes per device. Pure, quick."""
 
 from __future__ import annotations
 
