@@ -28,7 +28,7 @@ from webui.models.transformers_dir import is_transformers_dir
 
 log = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raise it whenever facts are read differently, so that remembered ones are read anew."""
 DEEPEST = 4
 MOST_FILES = 50_000

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from webui.models.weights import WeightBytes
+
 
 class ModelFormat(StrEnum):
     """How the weights are kept on disk."""
@@ -24,8 +26,9 @@ class ModelFacts:
     """Facts of one model. `None` means unknown; nothing here is guessed.
 
     `tensor_bytes` is the sum of the tensors' sizes as stored, `file_bytes` that of all files of the set. `tensor_types`
-    maps a ggml type name (`Q4_1`, `F16` …) to the bytes stored in it. `metadata` holds the header's scalar values and
-    short arrays by their original keys, for rooms that need more than the named facts.
+    maps a ggml type name (`Q4_1`, `F16` …) to the bytes stored in it, `weights` tells which layer they belong to.
+    `metadata` holds the header's scalar values and short arrays by their original keys, for rooms that need more than
+    the named facts.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class ModelFacts:
     add_bos_token: bool | None = None
     tensor_bytes: int | None = None
     tensor_types: dict[str, int] = field(default_factory=dict)
+    weights: WeightBytes | None = None
     gguf_version: int | None = None
     byte_order: str | None = None  # "little" or "big"
     metadata: dict[str, Any] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from webui.models.ggml_types import quantization_name
 from webui.models.gguf import INT32, UINT16, GgufHeader, read_header
 from webui.models.integrity import TOKENS, check_model
 from webui.models.labels import label
+from webui.models.weights import gather
 
 PART = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
 MOST_PARTS = 10_000
@@ -109,6 +110,7 @@ def facts_from_headers(
         add_bos_token=_flag(values.get("tokenizer.ggml.add_bos_token")),
         tensor_bytes=sum(tensor_types.values()) if elements else None,
         tensor_types=dict(tensor_types),
+        weights=gather((tensor.name, tensor.bytes) for header in headers for tensor in header.tensors),
         gguf_version=first.version,
         byte_order=first.byte_order,
         metadata=dict(values),

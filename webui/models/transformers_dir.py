@@ -17,6 +17,7 @@ from webui.errors import CorruptFile, UnsupportedFormat
 from webui.models.documents import parse_object, read_object
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.models.labels import label
+from webui.models.weights import WeightBytes, gather
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -40,7 +41,7 @@ def transformers_facts(path: Path) -> ModelFacts:
     nested = config.get("text_config")
     sizes: Mapping[str, Any] = {**config, **nested} if isinstance(nested, dict) else config
     weights = _weights(path)
-    tensor_types, elements = _safetensors_totals(weights)
+    tensor_types, elements, places = _safetensors_totals(weights)
     tokenizer = _optional(path / "tokenizer_config.json")
     packed = isinstance(config.get("quantization_config"), dict)
     return ModelFacts(
@@ -69,6 +70,7 @@ def transformers_facts(path: Path) -> ModelFacts:
         add_bos_token=tokenizer["add_bos_token"] if isinstance(tokenizer.get("add_bos_token"), bool) else None,
         tensor_bytes=sum(tensor_types.values()) if tensor_types else None,
         tensor_types=dict(tensor_types),
+        weights=places,
         metadata={key: value for key, value in config.items() if _is_scalar(value) or key in KEPT_KEYS},
     )
 
@@ -106,24 +108,28 @@ def _indexed(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / name for name in names)
 
 
-def _safetensors_totals(files: tuple[Path, ...]) -> tuple[Counter[str], int | None]:
-    """Bytes by dtype and the number of elements, or nothing known for pickled weights."""
+def _safetensors_totals(files: tuple[Path, ...]) -> tuple[Counter[str], int | None, WeightBytes | None]:
+    """Bytes by dtype, the number of elements, and bytes by layer; nothing is known for pickled weights."""
     types: Counter[str] = Counter()
-    elements = 0
-    for file in files:
-        if file.suffix != ".safetensors":
-            return Counter(), None
-        for tensor in _safetensors_header(file):
-            elements += math.prod(tensor.shape)
-            types[tensor.dtype] += tensor.end - tensor.begin
-    return types, elements
+    if any(file.suffix != ".safetensors" for file in files):
+        return types, None, None
+    tensors = [tensor for file in files for tensor in _safetensors_header(file)]
+    for tensor in tensors:
+        types[tensor.dtype] += tensor.bytes
+    places = gather((tensor.name, tensor.bytes) for tensor in tensors)
+    return types, sum(math.prod(tensor.shape) for tensor in tensors), places
 
 
 class _Tensor(NamedTuple):
+    name: str
     dtype: str
     shape: list[int]
     begin: int
     end: int
+
+    @property
+    def bytes(self) -> int:
+        return self.end - self.begin
 
 
 def _safetensors_header(path: Path) -> list[_Tensor]:
@@ -155,7 +161,7 @@ def _tensor(name: str, entry: Any, path: Path) -> _Tensor:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if (
             0 <= begin <= end and all(isinstance(size, int) and size >= 0 for size in shape)
         ):
-            return _Tensor(dtype, shape, begin, end)
+            return _Tensor(name, dtype, shape, begin, end)
     raise CorruptFile(f"{path.name} is damaged: its entry for {name[:80]!r} cannot be read.")
 
 
