@@ -32,6 +32,7 @@ from webui.planning.planner import plan
 from webui.pool import LoadRequest, Pool, PoolStatus
 from webui.pool.experience import Experience
 from webui.pool.history import History
+from webui.pool.measurements import Measurements
 from webui.settings import ModelSettings, Settings, SettingsStore
 from webui.setup.abilities import Abilities
 
@@ -57,6 +58,7 @@ class AppContext:
     history: History
     abilities: Abilities
     monitor: Monitor
+    measurements: Measurements
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     """Comes with the page; with it, the page asks for what is not everybody's to see."""
     first_words: FirstWords = field(default_factory=FirstWords)
@@ -85,7 +87,12 @@ class AppContext:
             return context.settings
 
         history = History(paths.history)
-        experience = Experience(paths.experience, lambda: fingerprint(context.detected()))
+
+        def machine() -> str:
+            return fingerprint(context.detected())
+
+        experience = Experience(paths.experience, machine)
+        measurements = Measurements(paths.measurements, machine)
 
         def free_on_devices() -> int | None:
             facts = context.detected()
@@ -114,8 +121,9 @@ class AppContext:
             extensions,
             buffer,
             history,
-            Abilities(all_loaders, paths.abilities, lambda: fingerprint(context.detected())),
+            Abilities(all_loaders, paths.abilities, machine),
             Monitor(lambda: Sampler(this_host(), context.detected()), pool.pids, lambda: _speed(pool.status)),
+            measurements,
         )
         return context
 

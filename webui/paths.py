@@ -98,6 +98,11 @@ class Paths:
         return self.home / "experience.json"
 
     @property
+    def measurements(self) -> Path:
+        """How fast each model ran on this machine."""
+        return self.home / "measurements.json"
+
+    @property
     def project_settings(self) -> Path:
         return self.project_root / "settings.yaml"
 

@@ -102,7 +102,7 @@ def test_forget(tmp_path: Path) -> None:
 
 def test_it_is_bounded_in_files_and_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experience_module, "MOST_FILES", 3)
-    monkeypatch.setattr(experience_module, "MOST_PER_FILE", 4)
+    monkeypatch.setattr(experience_module, "MOST_PER_LOADER", 4)
     kept = opened(tmp_path)
     facts = [model(tmp_path, f"model{number}") for number in range(5)]
     for one in facts:
