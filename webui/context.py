@@ -105,6 +105,7 @@ class AppContext:
             device_memory=free_on_devices,
             history=history,
             experience=experience,
+            measurements=measurements,
         )
         chats = ChatService(pool, store, presets, current_settings, extensions)
         context = cls(

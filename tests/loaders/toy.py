@@ -67,6 +67,7 @@ class ToyLoader(Loader[ToyParameters]):
         if self.parameters.fragile:
             signal.raise_signal(signal.SIGSEGV)
         count = 0
+        began = time.monotonic()
         reason: FinishReason = "stop"
         for word in words:
             if cancelled.wait(self.parameters.delay):
@@ -83,7 +84,7 @@ class ToyLoader(Loader[ToyParameters]):
                 break
             count += 1
             yield Chunk(word + " ")
-        yield Finished(reason, len(words), count, 0.0, 0.0)
+        yield Finished(reason, len(words), count, 0.0, time.monotonic() - began)
 
 
 SPEC = LoaderSpec(

@@ -15,6 +15,7 @@ from webui.models.facts import ModelFacts, ModelFormat
 from webui.paths import Paths
 from webui.planning.memory import estimate
 from webui.pool import Pool
+from webui.pool.measurements import Measurements
 from webui.settings import Settings
 
 
@@ -35,13 +36,19 @@ def loader(name: str, **defaults: Any) -> LoaderSpec:
 async def make_pool(tmp_path: Path) -> AsyncIterator[Callable[..., Pool]]:
     pools: list[Pool] = []
 
-    def make(loaders: tuple[LoaderSpec, ...] = (toy.SPEC,), *, available: int = 1 << 40, **command_line: Any) -> Pool:
+    def make(
+        loaders: tuple[LoaderSpec, ...] = (toy.SPEC,),
+        *,
+        available: int = 1 << 40,
+        measurements: Measurements | None = None,
+        **command_line: Any,
+    ) -> Pool:
         known = {spec.name: spec for spec in loaders}
         values = {key.replace("__", "."): value for key, value in command_line.items()}
         settings = Settings.load(
             Paths.from_environment({"GGUF_HOME": str(tmp_path)}), environment={}, command_line=values, loaders=known
         )
-        pool = Pool(lambda: settings, known, lambda: available, device_memory=lambda: 0)
+        pool = Pool(lambda: settings, known, lambda: available, device_memory=lambda: 0, measurements=measurements)
         pools.append(pool)
         return pool
 

@@ -36,7 +36,8 @@ class Measurements:
     def add(self, facts: ModelFacts, version: str | None, speed: Speed) -> None:
         """Keep `speed` in place of an earlier one of the same loader, parameters, depth and source.
 
-        A reply's is added to those of about its depth, and their median is kept. `version` is the engine's.
+        A reply's is added to those of about its depth, and their median is kept. `version` is the engine's, as the
+        loader's `availability` tells it.
         """
         if speed.source == "reply":
             speed = replace(speed, depth=about(speed.depth), recent=(speed.tokens_per_second,))

@@ -25,6 +25,8 @@ from webui.pool.choosing import Chooser
 from webui.pool.experience import Experience
 from webui.pool.history import History, Rate
 from webui.pool.jobs import Job, Remake
+from webui.pool.measurements import Measurements
+from webui.pool.reply_speeds import ReplySpeeds
 from webui.pool.residency import Residency
 from webui.pool.residents import Residents
 from webui.pool.signal import Signal
@@ -55,9 +57,11 @@ class Pool:
         device_memory: Callable[[], int | None] = lambda: None,
         history: History | None = None,
         experience: Experience | None = None,
+        measurements: Measurements | None = None,
     ) -> None:
         self._history = history if history is not None else History(None)
         experience = experience if experience is not None else Experience(None, lambda: "")
+        measurements = measurements if measurements is not None else Measurements(None, lambda: "")
         self._chooser = Chooser(settings, loaders, experience)
         self._signal = Signal()
         self._residents = Residents(
@@ -67,6 +71,7 @@ class Pool:
             device_memory=device_memory,
             history=self._history,
             experience=experience,
+            speeds=ReplySpeeds(measurements),
             on_change=self._signal.fire,
         )
         self._loading: asyncio.Task[None] | None = None

@@ -41,7 +41,8 @@ class Surroundings:
     """What a residency tells the pool and asks of it.
 
     `on_failure` is called with (phase, loader, error) for each failure of a running worker, `on_reply` with the
-    loader's name for each job that starts, `on_change` when anything a status shows has changed. `restart` brings a
+    loader's name for each job that starts, `on_measured` with the end of each reply that had the engine for itself,
+    `on_change` when anything a status shows has changed. `restart` brings a
     model whose worker died back to life: it is given the death and how many there were within the window, and raises
     the error to give up with. `pass_on` finds another model for jobs that this one does not answer; where there is
     none, they end with the error.
@@ -50,6 +51,7 @@ class Surroundings:
     on_change: Callable[[], None]
     on_failure: Callable[[str, str, AppError], None]
     on_reply: Callable[[str], None]
+    on_measured: Callable[[Residency, Finished], None]
     restart: Callable[[Residency, AppError, int], Awaitable[None]]
     pass_on: Callable[[Sequence[Job], AppError], None]
 
@@ -237,20 +239,25 @@ class Residency:
     ) -> None:
         """Hand the engine's events to the job until it ends, or leaves for another model."""
         limit = self._patience.for_first_token(request.prompt, len(self.scheduler.running))
+        alone = True
         while not job.ended:
             try:
                 async with asyncio.timeout(limit):
                     event = await anext(events)
             except TimeoutError:
                 raise await self._end_hung(worker, limit) from None
+            sharing = len(self.scheduler.running)
+            alone = alone and sharing == 1
             if isinstance(event, Chunk):
                 job.take(event)
-                limit = self._patience.for_next_token(len(self.scheduler.running))
+                limit = self._patience.for_next_token(sharing)
             elif event.reason == "cancelled" and job.leaving and not job.cancel_asked:
                 return
             else:
                 self._patience.learn(event)
                 job.finish(event)
+                if alone:
+                    self._surroundings.on_measured(self, event)
 
     async def _end_hung(self, worker: WorkerProcess, limit: float) -> AppError:
         """Have the silent worker ended, and return the error for those who waited for it."""

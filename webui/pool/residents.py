@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from webui.errors import AppError, NotLoaded
-from webui.loaders.contract import LoadedModel
+from webui.loaders.contract import Finished, LoadedModel
 from webui.loaders.supervisor import WorkerLimits
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
@@ -27,6 +27,7 @@ from webui.pool.experience import Experience
 from webui.pool.history import History
 from webui.pool.jobs import Job
 from webui.pool.ladder import Ladder
+from webui.pool.reply_speeds import ReplySpeeds
 from webui.pool.residency import Residency, Surroundings
 from webui.pool.status import Failure, LoadRequest, Outcome, Rung, RunningJobs
 from webui.pool.tasks import as_app_error, to_the_end
@@ -55,6 +56,7 @@ class Residents:
         device_memory: Callable[[], int | None],
         history: History,
         experience: Experience,
+        speeds: ReplySpeeds,
         on_change: Callable[[], None],
     ) -> None:
         self.current: Residency | None = None
@@ -74,6 +76,7 @@ class Residents:
         self._device_memory = device_memory
         self._history = history
         self._experience = experience
+        self._speeds = speeds
         self._changed = on_change
 
     @property
@@ -167,6 +170,7 @@ class Residents:
             self._retire(residency, "cancel")
         while self.retiring:
             await asyncio.wait(list(self.retiring))
+        await self._speeds.close()
 
     # --- how a load goes ------------------------------------------------------------------------------------------
 
@@ -323,6 +327,7 @@ class Residents:
             on_change=self._changed,
             on_failure=lambda phase, loader, error: self._failed(residency, phase, loader, error),
             on_reply=self._history.add_reply,
+            on_measured=self._measured,
             restart=self._restart,
             pass_on=self._pass_on,
         )
@@ -358,6 +363,10 @@ class Residents:
         self._changed()
 
     # --- small parts ----------------------------------------------------------------------------------------------
+
+    def _measured(self, residency: Residency, finished: Finished) -> None:
+        if residency is self.current and self.incoming is None and not self.retiring:
+            self._speeds.note(residency, finished)
 
     def _free_memory(self) -> int | None:
         """Bytes that a worker may take: what is free, and no more than the configured limit."""
