@@ -14,6 +14,7 @@ from webui.chat.conversations import ConversationStore
 from webui.chat.first_words import FirstWords
 from webui.chat.presets import PresetStore
 from webui.chat.service import ChatService
+from webui.diagnostics.benchmarks import Benchmarks
 from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
@@ -59,6 +60,7 @@ class AppContext:
     abilities: Abilities
     monitor: Monitor
     measurements: Measurements
+    benchmarks: Benchmarks
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     """Comes with the page; with it, the page asks for what is not everybody's to see."""
     first_words: FirstWords = field(default_factory=FirstWords)
@@ -125,6 +127,7 @@ class AppContext:
             Abilities(all_loaders, paths.abilities, machine),
             Monitor(lambda: Sampler(this_host(), context.detected()), pool.pids, lambda: _speed(pool.status)),
             measurements,
+            Benchmarks(lambda: context, paths.benchmarks),
         )
         return context
 
@@ -139,6 +142,7 @@ class AppContext:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self.monitor.close()
+        await self.benchmarks.close()
         await self.chats.close()
         await self.pool.close()
         await asyncio.to_thread(self.history.close)

@@ -103,6 +103,11 @@ class Paths:
         return self.home / "measurements.json"
 
     @property
+    def benchmarks(self) -> Path:
+        """Earlier benchmarks and baselines."""
+        return self.home / "benchmarks"
+
+    @property
     def project_settings(self) -> Path:
         return self.project_root / "settings.yaml"
 

@@ -1,4 +1,4 @@
-"""`run` and `bench` with a real engine, as a person starts them."""
+"""`run` with a real engine, as a person starts it."""
 
 from __future__ import annotations
 
@@ -95,32 +95,3 @@ def test_ctrl_c_ends_a_reply_and_its_worker(model: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "Cancelled" in err
-
-
-def test_bench_shows_each_loader_and_why_one_cannot(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(model), "--loaders", "xllamacpp,ctransformers", "--runs", "2", "--json"]) == 0
-    results = {result["loader"]: result for result in json.loads(capfd.readouterr().out)["results"]}
-    for loader in ("xllamacpp", "ctransformers"):
-        assert results[loader]["error"] is None, results[loader]
-        for name in ("load_seconds", "prompt_tokens_per_second", "tokens_per_second", "first_token_seconds"):
-            assert results[loader][name] > 0, name
-        assert results[loader]["peak_memory_bytes"] > 1_000_000
-
-
-def test_bench_reports_a_loader_that_cannot(starter_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(starter_model), "--loaders", "ctransformers", "--runs", "1"]) == 1
-    assert "BPE tokenizer" in capfd.readouterr().out
-
-
-def test_overhead_compares_the_app_with_the_bare_engine(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(model), "--loaders", "xllamacpp", "--runs", "1", "--overhead", "--json"]) == 0
-    (result,) = json.loads(capfd.readouterr().out)["results"]
-    assert result["app"]["completion_tokens"] == result["engine"]["completion_tokens"] == 128
-    assert result["speed_ratio"] == pytest.approx(
-        result["app"]["tokens_per_second"] / result["engine"]["tokens_per_second"]
-    )
-
-
-def test_overhead_needs_a_bare_engine(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(model), "--loaders", "ctransformers", "--overhead"]) == 1
-    assert "bare engine" in capfd.readouterr().err
