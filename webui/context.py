@@ -28,6 +28,7 @@ from webui.loaders.parameters import keep_known
 from webui.models.catalogue import Catalogue
 from webui.models.facts import ModelFacts
 from webui.paths import Paths
+from webui.planning.evidence import Engines, engines_here
 from webui.planning.plan import Machine, MemoryPlan
 from webui.planning.planner import plan
 from webui.pool import LoadRequest, Pool, PoolStatus
@@ -108,6 +109,8 @@ class AppContext:
             history=history,
             experience=experience,
             measurements=measurements,
+            plan=lambda facts, loader, parameters: context.plan(facts, loader, parameters),
+            engines=lambda: context.engines(),
         )
         chats = ChatService(pool, store, presets, current_settings, extensions)
         context = cls(
@@ -183,6 +186,11 @@ class AppContext:
         values = spec.parameters.parse(asked, where=f"the parameters of {spec.title}").model_dump(mode="json")
         total = self._hardware.memory.total if self._hardware is not None else None
         return plan(facts, spec, values, Machine(memory.available(), total))
+
+    def engines(self) -> Engines:
+        """What is known of the engines here, as far as it is known without asking them. Looks at the disk."""
+        enabled = self.settings.backends.gpu_enabled
+        return engines_here(self.detected(), self.abilities.known(), self.loaders, gpu=enabled)
 
     def save_settings(self, changes: Mapping[str, Any]) -> Settings:
         """Validate and write `changes` (dotted keys); from now on they hold. Raises `InvalidSetting`."""

@@ -12,6 +12,8 @@ from webui.errors import AppError, MissingPackage, UnsupportedFormat
 from webui.loaders.contract import Availability, LoaderSpec, Verdict
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
+from webui.planning.evidence import Evidence, Figure, Ranking, ranked
+from webui.planning.words import size
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +43,90 @@ def rank(
     enabled: Callable[[str], bool],
     forced: str | None,
     availability: Callable[[LoaderSpec, ModelFacts], Availability],
+    evidence: Evidence | None = None,
 ) -> tuple[Candidate, ...]:
     """Suitable loaders first, in order of preference, then the others, each group in the order of priority.
 
     `order` is the configured priority; loaders it leaves out follow in the map's order. A loader that opens the file as
-    it is goes before one that has to convert it. With `forced`, only that loader can be suitable, also when it is
-    switched off for automatic choice; the others keep their own reasons.
+    it is goes before one that has to convert it, and `evidence` changes the order by the rules of its module. With
+    `forced`, only that loader can be suitable, also when it is switched off for automatic choice; the others keep their
+    own reasons.
     """
+    evidence = evidence if evidence is not None else Evidence()
     names = [*(name for name in dict.fromkeys(order) if name in loaders), *(n for n in loaders if n not in order)]
-    judged = [_judge(facts, loaders[name], enabled(name), forced, availability) for name in names]
-    suitable = sorted((one for one in judged if one.suitable), key=lambda one: one.converts)  # stable: keeps priority
-    explained = [replace(one, chosen_because=_why_here(one, place, forced)) for place, one in enumerate(suitable)]
-    return (*explained, *(one for one in judged if not one.suitable))
+    obstacles = {} if forced is not None else evidence.engines.obstacles
+    judged = [_judge(facts, loaders[name], enabled(name), forced, availability, obstacles.get(name)) for name in names]
+    suitable = [one for one in judged if one.suitable]
+    return (*_explained(suitable, loaders, evidence, forced), *(one for one in judged if not one.suitable))
 
 
-def _why_here(candidate: Candidate, place: int, forced: str | None) -> str:
-    if forced is not None:
-        return "chosen by hand"
-    if place == 0 and not candidate.converts:
-        return "the first in the order of priority that opens the file as it is"
-    if place == 0:
-        return "no other loader that is ready here opens the file as it is"
-    return "next, if those before it fail" + (": it has to convert the file" if candidate.converts else "")
+def _explained(
+    suitable: Sequence[Candidate], loaders: Mapping[str, LoaderSpec], evidence: Evidence, forced: str | None
+) -> list[Candidate]:
+    """`suitable`, which stand by priority, in the order of preference and each with why it stands there."""
+    if forced is not None or not suitable:
+        return [replace(one, chosen_because="chosen by hand") for one in suitable]
+    named = {one.loader: one for one in suitable}
+    ranking = ranked(list(named), frozenset(one.loader for one in suitable if one.converts), loaders, evidence)
+    reasons = {name: _why_next(ranking, name) for name in ranking.order}
+    reasons[ranking.order[0]] = _why_first(ranking)
+    return [replace(named[name], chosen_because=reasons[name]) for name in ranking.order]
+
+
+def _why_first(ranking: Ranking) -> str:
+    first, rival = ranking.order[0], ranking.unmeasured[0]
+    figure = ranking.figures.get(first)
+    if first != rival and figure is not None:
+        return _faster(figure, ranking.figures[rival])
+    if first in ranking.converting:
+        alone = ranking.converting.issuperset(ranking.order)
+        reason = "no other loader that is ready here opens the file as it is" if alone else "the first that fits"
+    else:
+        reason = "the first in the order of priority that opens the file as it is"
+    passed = ranking.priority[: ranking.priority.index(first)]
+    kept_back = [f"{name} comes later: {_setback(ranking, name)}" for name in passed if name not in ranking.converting]
+    slower = max(
+        (ranking.figures[name] for name in ranking.order[1:] if name in ranking.figures), key=_rate, default=None
+    )
+    if figure is not None and slower is not None:
+        kept_back.insert(0, f"{_words(figure)} here, {_words(slower)} with {slower.loader}")
+    return "; ".join([reason, *kept_back])
+
+
+def _why_next(ranking: Ranking, name: str) -> str:
+    figure = ranking.figures.get(name)
+    known = [_setback(ranking, name)] + ([f"{_words(figure)} here"] if figure is not None else [])
+    reason = ", ".join(filter(None, known))
+    return "next, if those before it fail" + (f": {reason}" if reason else "")
+
+
+def _setback(ranking: Ranking, name: str) -> str:
+    """What puts a loader behind others whatever its priority, the weightiest of it."""
+    if name in ranking.large:
+        return f"it would need about {size(ranking.large[name].total)}, far more than is free"
+    if name in ranking.converting:
+        return "it has to convert the file"
+    return "its engine uses no GPU here" if name in ranking.without_gpu else ""
+
+
+def _faster(one: Figure, other: Figure) -> str:
+    times = one.rate / other.rate
+    ratio = f"{times:.2f}" if times < 1.2 else f"{times:.1f}" if times < 10 else f"{times:.0f}"
+    sure = "" if one.exact and other.exact else ", measured with other parameters"
+    rates = f"{_number(one.rate)} against {_words(other)}"
+    return f"{ratio} × faster than {other.loader} for this model here: {rates}{sure}"
+
+
+def _words(figure: Figure) -> str:
+    return f"{_number(figure.rate)} tokens/s"
+
+
+def _number(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+
+
+def _rate(figure: Figure) -> float:
+    return figure.rate
 
 
 def _judge(
@@ -71,8 +135,9 @@ def _judge(
     enabled: bool,
     forced: str | None,
     availability: Callable[[LoaderSpec, ModelFacts], Availability],
+    obstacle: str | None,
 ) -> Candidate:
-    verdict = _verdict(spec, facts)
+    verdict = verdict_of(spec, facts)
     found = availability(spec, facts)
 
     def candidate(suitable: bool, reason: str) -> Candidate:
@@ -86,10 +151,12 @@ def _judge(
         return candidate(False, f"It could open this model, but {forced} was chosen by hand.")
     if not enabled and forced is None:
         return candidate(False, "It could open this model, but it is switched off in the settings.")
+    if obstacle is not None:
+        return candidate(False, obstacle)
     return candidate(True, verdict.reason)
 
 
-def _verdict(spec: LoaderSpec, facts: ModelFacts) -> Verdict:
+def verdict_of(spec: LoaderSpec, facts: ModelFacts) -> Verdict:
     """The loader's own judgement. It may be an extension's code, and a mistake in it must not take the others along."""
     try:
         return spec.can_open(facts)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from webui.errors import AppError, MissingPackage
-from webui.loaders.contract import LoaderSpec
+from webui.loaders.contract import Availability, LoaderSpec
 from webui.loaders.parameters import Parameters, keep_known
 from webui.models.facts import ModelFacts
+from webui.planning.evidence import Engines, Evidence
+from webui.planning.plan import MemoryPlan
 from webui.planning.recovery import Situation
-from webui.planning.selection import Candidate, rank, refusal
+from webui.planning.selection import Candidate, rank, refusal, verdict_of
 from webui.pool.experience import Experience
+from webui.pool.measurements import Measurements
 from webui.pool.status import LoadRequest
 from webui.settings import Settings
 
 AUTO = ("", "auto")
+
+PlanOf = Callable[[ModelFacts, str, Mapping[str, Any]], MemoryPlan]
+"""The plan of loading a model with a loader and its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +43,63 @@ class Choice:
 
 
 class Chooser:
-    """See the module. `settings` is asked anew at each use."""
+    """See the module. `settings`, `plan` and `engines` are asked anew at each use; `plan` may refuse a parameter."""
 
     def __init__(
-        self, settings: Callable[[], Settings], loaders: Mapping[str, LoaderSpec], experience: Experience
+        self,
+        settings: Callable[[], Settings],
+        loaders: Mapping[str, LoaderSpec],
+        experience: Experience,
+        measurements: Measurements,
+        *,
+        plan: PlanOf | None = None,
+        engines: Callable[[], Engines] = Engines,
     ) -> None:
         self._settings = settings
         self._loaders = loaders
         self._experience = experience
+        self._measurements = measurements
+        self._plan = plan
+        self._engines = engines
 
     def rank(
         self, facts: ModelFacts, loader: str = "auto", parameters: Mapping[str, Any] = MappingProxyType({})
     ) -> tuple[Candidate, ...]:
         """The loaders for `facts`, best first, each with its reason. `loader` other than "auto" is forced.
 
-        `parameters` are those asked for, over the configured ones; a loader may need one to be usable at all.
+        `parameters` are those asked for, over the configured ones; a loader may need one to be usable at all. Looks at
+        the disk.
         """
         backends = self._settings().backends
+        found = {
+            name: spec.availability(facts, {**backends.parameters(name), **parameters})
+            for name, spec in self._loaders.items()
+        }
+        forced = None if loader in AUTO else loader
         return rank(
             facts,
             self._loaders,
             order=backends.order,
             enabled=backends.enabled,
-            forced=None if loader in AUTO else loader,
-            availability=lambda spec, of: spec.availability(of, {**backends.parameters(spec.name), **parameters}),
+            forced=forced,
+            availability=lambda spec, of: found[spec.name],
+            evidence=Evidence() if forced is not None else self._evidence(facts, parameters, found),
         )
+
+    def _evidence(
+        self, facts: ModelFacts, parameters: Mapping[str, Any], found: Mapping[str, Availability]
+    ) -> Evidence:
+        """What is known of the loaders that are here; of wrong parameters nothing is, and `choose` tells of them."""
+        asked: dict[str, Mapping[str, Any]] = {}
+        plans: dict[str, MemoryPlan] = {}
+        ready = [name for name, one in found.items() if one.ok]
+        for name in ready:
+            with contextlib.suppress(AppError):
+                asked[name] = self._parameters(self._loaders[name], parameters, strict=False).model_dump(mode="json")
+                if self._plan is not None and verdict_of(self._loaders[name], facts).ok:
+                    plans[name] = self._plan(facts, name, asked[name])
+        speeds = self._measurements.of(facts, {name: found[name].version for name in ready})
+        return Evidence(asked, plans, speeds, self._engines())
 
     def choose(self, request: LoadRequest) -> Choice:
         """Judge the loaders and gather what is known; looks at the disk, so call it in a thread.

@@ -20,8 +20,9 @@ from webui.errors import Busy, NotFound, NotLoaded
 from webui.loaders.contract import GenerationRequest, LoadedModel, LoaderSpec
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
+from webui.planning.evidence import Engines
 from webui.planning.selection import Candidate
-from webui.pool.choosing import Chooser
+from webui.pool.choosing import Chooser, PlanOf
 from webui.pool.experience import Experience
 from webui.pool.history import History, Rate
 from webui.pool.jobs import Job, Remake
@@ -45,7 +46,8 @@ class Pool:
     """See the module. All methods belong to one event loop; `settings` is asked anew at each use.
 
     `available_memory` and `device_memory` say how many bytes are free on the host and on the GPUs (0: there is no GPU,
-    `None`: unknown); the latter may take its time and is asked in a thread.
+    `None`: unknown); the latter may take its time and is asked in a thread, as are `plan` and `engines`, by which the
+    loader is chosen.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Pool:
         history: History | None = None,
         experience: Experience | None = None,
         measurements: Measurements | None = None,
+        plan: PlanOf | None = None,
+        engines: Callable[[], Engines] = Engines,
     ) -> None:
         self._history = history if history is not None else History(None)
         experience = experience if experience is not None else Experience(None, lambda: "")
         measurements = measurements if measurements is not None else Measurements(None, lambda: "")
-        self._chooser = Chooser(settings, loaders, experience)
+        self._chooser = Chooser(settings, loaders, experience, measurements, plan=plan, engines=engines)
         self._signal = Signal()
         self._residents = Residents(
             settings,
