@@ -13,8 +13,10 @@ from tests.loaders import toy
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.paths import Paths
+from webui.planning.evidence import Engines
 from webui.planning.memory import estimate
 from webui.pool import Pool
+from webui.pool.choosing import PlanOf
 from webui.pool.measurements import Measurements
 from webui.settings import Settings
 
@@ -41,6 +43,8 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[Callable[..., Pool]]:
         *,
         available: int = 1 << 40,
         measurements: Measurements | None = None,
+        plan: PlanOf | None = None,
+        engines: Callable[[], Engines] = Engines,
         **command_line: Any,
     ) -> Pool:
         known = {spec.name: spec for spec in loaders}
@@ -48,7 +52,8 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[Callable[..., Pool]]:
         settings = Settings.load(
             Paths.from_environment({"GGUF_HOME": str(tmp_path)}), environment={}, command_line=values, loaders=known
         )
-        pool = Pool(lambda: settings, known, lambda: available, device_memory=lambda: 0, measurements=measurements)
+        knowledge: dict[str, Any] = {"measurements": measurements, "plan": plan, "engines": engines}
+        pool = Pool(lambda: settings, known, lambda: available, device_memory=lambda: 0, **knowledge)
         pools.append(pool)
         return pool
 

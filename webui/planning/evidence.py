@@ -3,7 +3,7 @@
 Without evidence the order of priority holds, with those that open a file as it is before those that convert it. In the
 order of weight, evidence changes it so:
 
-1. A loader whose plan does not fit by far goes behind those whose plan does, or may.
+1. A loader whose plan does not fit by far goes behind those whose plan does, or may, or is far smaller.
 2. A loader whose engine uses no GPU here goes behind those whose engine does, among those that open the file alike.
 3. Measured loaders stand by speed in the places that they have among them; a loader that was never measured keeps its
    place, since nothing says that it is slower. Differences within `NOISE` change nothing. Speeds that were not measured
@@ -152,9 +152,12 @@ def ranked(
 
 
 def _too_large(names: Sequence[str], plans: Mapping[str, MemoryPlan]) -> dict[str, MemoryPlan]:
-    """The plans that do not fit by far, where there are others; none where all are of that kind."""
+    """The plans that do not fit by far; where all are of that kind, those that need far more than the least."""
     found = {name: plans[name] for name in names if name in plans and _exceeds(plans[name])}
-    return found if len(found) < len(names) else {}
+    if len(found) < len(names):
+        return found
+    least = min((one.total for one in found.values()), default=0)
+    return {name: one for name, one in found.items() if one.total > least * SLACK}
 
 
 def _without_gpu(names: Sequence[str], specs: Mapping[str, LoaderSpec], evidence: Evidence) -> frozenset[str]:

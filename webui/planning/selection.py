@@ -88,8 +88,9 @@ def _why_first(ranking: Ranking) -> str:
     slower = max(
         (ranking.figures[name] for name in ranking.order[1:] if name in ranking.figures), key=_rate, default=None
     )
-    if figure is not None and slower is not None:
-        kept_back.insert(0, f"{_words(figure)} here, {_words(slower)} with {slower.loader}")
+    if figure is not None:
+        beside = f", {_words(slower)} with {slower.loader}" if slower is not None else ""
+        kept_back.insert(0, f"{_words(figure)} here{beside}")
     return "; ".join([reason, *kept_back])
 
 
