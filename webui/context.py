@@ -19,7 +19,7 @@ from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
 from webui.hardware import detect, memory, this_host
-from webui.hardware.facts import HardwareFacts, fingerprint, free_device_memory
+from webui.hardware.facts import HardwareFacts, fingerprint, free_device_memory, total_device_memory
 from webui.hardware.monitor import Monitor
 from webui.hardware.sampling import Sampler
 from webui.loaders import LOADERS
@@ -106,6 +106,7 @@ class AppContext:
             all_loaders,
             memory.available,
             device_memory=free_on_devices,
+            device_total=lambda: total_device_memory(context.detected()),
             history=history,
             experience=experience,
             measurements=measurements,

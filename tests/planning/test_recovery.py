@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from webui.errors import (
     PortTaken,
     UnsupportedArchitecture,
 )
+from webui.models.facts import ModelFacts, ModelFormat
 from webui.planning.recovery import (
     Attempt,
     Bounds,
@@ -562,3 +564,38 @@ def test_a_single_failure_is_told_as_it_is() -> None:
         "Ask again.",
         ("no",),
     )
+
+
+@pytest.mark.parametrize(
+    ("file_gib", "total_gib", "free_gib", "layers"),
+    [
+        (3, 8, 8, -1),  # small: all of it
+        (6, 6, 6, 24),  # middle: within three quarters of the memory
+        (20, 24, 24, 19),  # large: within half of it
+        (20, 24, 5, 6),  # and of what is free
+        (20, None, 24, 19),
+        (20, 1, 1, -1),  # not one layer: as asked, and the ladder does the rest
+        (20, 24, 0, -1),
+    ],
+)
+def test_a_file_that_does_not_tell_its_layers_begins_by_the_rule_of_thumb(
+    file_gib: int, total_gib: int | None, free_gib: int, layers: int
+) -> None:
+    facts = ModelFacts(Path("old.bin"), ModelFormat.GGML, (Path("old.bin"),), file_gib * GIB, "old")
+    total = total_gib * GIB if total_gib is not None else None
+    first = next_attempt(situation("ctransformers", facts=facts, device_available=free_gib * GIB, device_total=total))
+    assert isinstance(first, Attempt)
+    assert first.parameters["gpu_layers"] == layers
+    assert (first.kind is StepKind.FEWER_LAYERS) == (layers > 0)
+    assert ("does not tell its layers" in first.reason) == (layers > 0)
+
+
+def test_the_rule_of_thumb_gives_way_to_whoever_knows_better() -> None:
+    facts = ModelFacts(Path("old.bin"), ModelFormat.GGML, (Path("old.bin"),), 20 * GIB, "old")
+    room = {"device_available": 24 * GIB, "device_total": 24 * GIB}
+    asked = next_attempt(situation("ctransformers", facts=facts, asked={"gpu_layers": 30}, **room))
+    engine = next_attempt(situation("xllamacpp", facts=facts, **room))
+    unknown = next_attempt(situation("ctransformers", facts=facts, device_available=None))
+    told = next_attempt(situation("ctransformers", facts=replace(facts, block_count=40), **room))
+    chosen = [one.parameters["gpu_layers"] for one in (asked, engine, unknown, told) if isinstance(one, Attempt)]
+    assert chosen == [30, -1, -1, -1]

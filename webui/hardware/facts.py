@@ -147,6 +147,13 @@ def free_device_memory(facts: HardwareFacts) -> int | None:
     return None if None in free else sum(count for count in free if count is not None)
 
 
+def total_device_memory(facts: HardwareFacts) -> int | None:
+    """All the memory of the GPUs that models go to, as `free_device_memory` counts them."""
+    cards = [gpu for gpu in facts.gpus if not gpu.integrated] or facts.gpus
+    total = [gpu.memory_total for gpu in cards]
+    return None if None in total else sum(count for count in total if count is not None)
+
+
 def fingerprint(facts: HardwareFacts) -> str:
     """One line that stays the same as long as the machine does, as far as engines care: what runs on one runs on it.
 

@@ -9,15 +9,12 @@ from webui.models.inspect import model_id
 from webui.planning.attempts import changed, need_of
 from webui.planning.memory import GIB, SLACK, gpu_layers_of, layers_that_fit, uses_gpu
 from webui.planning.rungs import MAPPED, SMALLER_BATCH, SMALLER_CACHE, SMALLER_CONTEXT
+from webui.planning.sizes import BITS_PER_WEIGHT, SHARE_FOR_WEIGHTS, starting_layers
 from webui.planning.steps import Attempt, Situation, StepKind
 from webui.planning.words import size
 
 SHRINKING = (MAPPED, SMALLER_CACHE, SMALLER_CONTEXT, SMALLER_BATCH)
-BITS_PER_WEIGHT = (("Q8_0", 8.5), ("Q6_K", 6.6), ("Q5_K_M", 5.7), ("Q4_K_M", 4.9), ("Q3_K_M", 3.9), ("Q2_K", 3.0))
-"""Common quantisations with what a parameter takes in them, on average."""
 USUAL_BITS = 4.9
-SHARE_FOR_WEIGHTS = 0.8
-"""Of the free memory; the rest is for cache and buffers."""
 
 
 def fitted(situation: Situation, attempt: Attempt) -> Attempt | None:
@@ -50,14 +47,30 @@ def _on_gpu(situation: Situation, attempt: Attempt) -> Attempt:
     """No more layers than fit, where they surely do not and the engine does not see to it by itself."""
     free, layers = situation.device_available, gpu_layers_of(situation.facts, attempt.parameters)
     by_itself = attempt.parameters.get("fit_to_memory") and attempt.parameters["gpu_layers"] < 0
+    if not free or not layers or by_itself:
+        return attempt
+    if situation.facts.block_count is None and attempt.parameters["gpu_layers"] < 0:
+        return _to_begin_with(situation, attempt, free, layers)
     need = need_of(situation, attempt)
-    if not free or not layers or by_itself or need.device <= free * SLACK:
+    if need.device <= free * SLACK:
         return attempt
     fitting = layers_that_fit(situation.facts, situation.specs[attempt.loader], attempt.parameters, free)
     if not 0 < fitting < layers:
         return attempt
     reason = f"{layers} layers need {size(need.device)}, and {size(free)} of GPU memory are free; {fitting} should fit."
     return changed(situation, attempt, {"gpu_layers": fitting}, kind=StepKind.FEWER_LAYERS, reason=reason)
+
+
+def _to_begin_with(situation: Situation, attempt: Attempt, free: int, layers: int) -> Attempt:
+    """The rule of thumb for a file whose header does not tell its layers, so that no plan can count them."""
+    total = situation.device_total or free
+    starting = starting_layers(situation.facts.file_bytes, layers, total, free)
+    if not 0 < starting < layers:
+        return attempt
+    told = f"The file has {size(situation.facts.file_bytes)} and does not tell its layers"
+    room = f"{size(total)} of GPU memory with {size(free)} free"
+    reason = f"{told}; {starting} on the GPU are a careful beginning for {room}."
+    return changed(situation, attempt, {"gpu_layers": starting}, kind=StepKind.FEWER_LAYERS, reason=reason)
 
 
 def _shrunk(situation: Situation, attempt: Attempt, free: int) -> Attempt:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from webui.hardware.facts import GIB
-from webui.planning.fitting import BITS_PER_WEIGHT, SHARE_FOR_WEIGHTS
 
+BITS_PER_WEIGHT = (("Q8_0", 8.5), ("Q6_K", 6.6), ("Q5_K_M", 5.7), ("Q4_K_M", 4.9), ("Q3_K_M", 3.9), ("Q2_K", 3.0))
+"""Common quantisations with what a parameter takes in them, on average."""
+SHARE_FOR_WEIGHTS = 0.8
+"""Of the free memory; the rest is for cache and buffers."""
 SIZES = (1, 3, 8, 14, 32, 70, 120)
 """Billions of parameters that models commonly have."""
 SYSTEM_BYTES = GIB // 2

@@ -88,8 +88,8 @@ class Situation:
 
     `candidates` are the suitable loaders, best first; `asked` maps each of their names to the full parameters as the
     user and the configuration want them. `host_available` is the memory a worker may take, `device_available` the free
-    memory of the GPUs together (bytes; 0: there is none, `None`: unknown). `forced` keeps to the first candidate's
-    loader; `fallback` off stops at the first failure.
+    memory of the GPUs together (bytes; 0: there is none, `None`: unknown), `device_total` all that they have. `forced`
+    keeps to the first candidate's loader; `fallback` off stops at the first failure.
     """
 
     facts: ModelFacts
@@ -100,6 +100,7 @@ class Situation:
     known: Sequence[Known] = ()
     host_available: int | None = None
     device_available: int | None = None
+    device_total: int | None = None
     forced: bool = False
     fallback: bool = True
     elapsed_seconds: float = 0.0

@@ -46,8 +46,8 @@ class Pool:
     """See the module. All methods belong to one event loop; `settings` is asked anew at each use.
 
     `available_memory` and `device_memory` say how many bytes are free on the host and on the GPUs (0: there is no GPU,
-    `None`: unknown); the latter may take its time and is asked in a thread, as are `plan` and `engines`, by which the
-    loader is chosen.
+    `None`: unknown), `device_total` how many these have; the latter two may take their time and are asked in a thread,
+    as are `plan` and `engines`, by which the loader is chosen.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Pool:
         available_memory: Callable[[], int | None] = _machine_memory,
         *,
         device_memory: Callable[[], int | None] = lambda: None,
+        device_total: Callable[[], int | None] = lambda: None,
         history: History | None = None,
         experience: Experience | None = None,
         measurements: Measurements | None = None,
@@ -73,6 +74,7 @@ class Pool:
             self._chooser,
             available_memory=available_memory,
             device_memory=device_memory,
+            device_total=device_total,
             history=self._history,
             experience=experience,
             speeds=ReplySpeeds(measurements),

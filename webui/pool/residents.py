@@ -54,6 +54,7 @@ class Residents:
         *,
         available_memory: Callable[[], int | None],
         device_memory: Callable[[], int | None],
+        device_total: Callable[[], int | None],
         history: History,
         experience: Experience,
         speeds: ReplySpeeds,
@@ -74,6 +75,7 @@ class Residents:
         self._chooser = chooser
         self._available_memory = available_memory
         self._device_memory = device_memory
+        self._device_total = device_total
         self._history = history
         self._experience = experience
         self._speeds = speeds
@@ -211,6 +213,7 @@ class Residents:
             situation,
             host_available=None if free is None else free + (freed or 0),
             device_available=await asyncio.to_thread(self._device_memory),
+            device_total=await asyncio.to_thread(self._device_total),
         )
 
     async def _make_room(
