@@ -3,6 +3,7 @@
     start     first HTTP 200 of the page, against `python -c "import gradio"`, in turn
     weight    bytes transferred by the first visit
     controls  choosing another loader until its controls show
+    plan      an edit of the context until the bar of the memory plan has moved
     first     Enter until the first token is on the page, less the engine's own time to it (starter model)
     long      a reply of 600 tokens under 100 messages, from Enter to its end, against the engine's time
 
@@ -75,6 +76,22 @@ CLOCK = """
 """
 
 
+MOVED = """
+(field) => new Promise((done, fail) => {
+  const input = document.querySelector(field);
+  const parts = () => [...document.querySelectorAll('#model-plan .plan-bar span')];
+  const widths = () => parts().map((part) => part.style.width).join();
+  const before = widths();
+  const began = performance.now();
+  input.value = String(Number(input.value) + 1024);
+  input.dispatchEvent(new Event('input', {bubbles: true}));
+  const look = () => widths() === before ? requestAnimationFrame(look) : done(performance.now() - began);
+  look();
+  setTimeout(() => fail(new Error('the bar did not move')), 10000);
+})
+"""
+
+
 def measure_start(models: Path, runs: int) -> dict[str, Any]:
     """Seconds from the start of the process to the page's first 200, and the ratio to importing gradio."""
     starts, imports = [], []
@@ -133,6 +150,15 @@ def measure_controls(page: Page, runs: int) -> dict[str, Any]:
         page.wait_for_function("window.shown !== undefined", timeout=20_000)
         taken.append(page.evaluate("window.shown - window.pressed"))
     return {"controls_milliseconds": statistics.median(taken), "controls_slowest_milliseconds": max(taken)}
+
+
+def measure_plan(page: Page, runs: int) -> dict[str, Any]:
+    """Milliseconds from an edit of a number until the memory bar has moved."""
+    page.locator("#tab-model-button").click()
+    page.locator("#model-plan .plan-bar").first.wait_for()
+    page.wait_for_timeout(3000)
+    taken = [float(page.evaluate(MOVED, "#model-controls [id$=-context-size] input")) for _run in range(runs)]
+    return {"plan_milliseconds": statistics.median(taken), "plan_slowest_milliseconds": max(taken)}
 
 
 def ask(page: Page, text: str, timeout_seconds: float = 120) -> dict[str, float]:
@@ -215,7 +241,7 @@ def measure(runs: int, wanted: set[str]) -> dict[str, Any]:
     if "start" in wanted:
         found |= measure_start(model, runs)
     with tempfile.TemporaryDirectory() as folder, chromium() as new_page:
-        if wanted & {"weight", "controls", "first"}:
+        if wanted & {"weight", "controls", "plan", "first"}:
             home = Path(folder) / "real"
             home.mkdir()
             with running_app(home, [model]) as app:
@@ -228,6 +254,10 @@ def measure(runs: int, wanted: set[str]) -> dict[str, Any]:
                     page = new_page()
                     page.goto(app.url)
                     found |= measure_controls(page, runs)
+                if "plan" in wanted:
+                    page = new_page()
+                    page.goto(app.url)
+                    found |= measure_plan(page, runs)
         if "long" in wanted:
             home = Path(folder) / "metronome"
             shutil.copytree(ROOT / "tests" / "benchmarks" / "metronome", home / "extensions" / "metronome")
@@ -241,7 +271,7 @@ def measure(runs: int, wanted: set[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--only", nargs="*", default=["start", "weight", "controls", "first", "long"])
+    parser.add_argument("--only", nargs="*", default=["start", "weight", "controls", "plan", "first", "long"])
     arguments = parser.parse_args()
     print(json.dumps(measure(arguments.runs, set(arguments.only)), indent=2))
 

@@ -1,11 +1,13 @@
 """Requests of the page itself. Their keys come with the page, so whoever may see that may ask.
 
-POST /page/ask/KEY       a question, answered with the first words of the reply
-GET  /page/monitor/KEY   what the machine is doing: samples from `since` on; a page that asks is one that watches
+POST /page/ask/KEY           a question, answered with the first words of the reply
+POST /page/answer/NAME/KEY   a question that the part of the page called NAME answers
+GET  /page/monitor/KEY       what the machine is doing: samples from `since` on; a page that asks is one that watches
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +29,26 @@ FRESH = {"cache-control": "no-store"}
 def routes(context: AppContext) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
+    def check(key: str) -> None:
+        if not hmac.compare_digest(key.encode(), context.page_key.encode()):
+            raise NotFound("There is no such page.", hint="Reload the page.")
+
     @router.post("/page/ask/{key}")
     async def ask(key: str, request: Request) -> PlainTextResponse:
         text = (await request.body()).decode("utf-8", "replace")
         return PlainTextResponse(await context.first_words.ask(key, text), headers=FRESH)
 
+    @router.post("/page/answer/{name}/{key}")
+    async def answer(name: str, key: str, request: Request) -> JSONResponse:
+        check(key)
+        if name not in context.page_answers:
+            raise NotFound("No part of the page answers this.", hint="Reload the page.")
+        question = (await request.body()).decode("utf-8", "replace")
+        return JSONResponse(await asyncio.to_thread(context.page_answers[name], question), headers=FRESH)
+
     @router.get("/page/monitor/{key}")
     async def monitor(key: str, since: int = 0) -> JSONResponse:
-        if not hmac.compare_digest(key.encode(), context.page_key.encode()):
-            raise NotFound("There is no such page.", hint="Reload the page.")
+        check(key)
         context.monitor.stay_awake(AWAKE_SECONDS)
         told = window_of(context.monitor.since(since))
         if since <= 0:

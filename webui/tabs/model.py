@@ -26,6 +26,7 @@ from webui.tabs.model_catalogue import CHOOSE_ROW, catalogue_html
 from webui.tabs.model_choice import AUTO, Choice, choose, choose_listed, choose_path, local_only
 from webui.tabs.model_controls import LoaderControls
 from webui.tabs.model_panel import buttons, candidates_html, chosen_html, status_html
+from webui.tabs.model_plan import PlanPanel
 from webui.tabs.offers import PRESS, act_on_press
 from webui.tabs.present import escape, failure_html, list_html
 from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
@@ -50,6 +51,7 @@ class ModelTab:
         self.context = context
         configured = {name: context.settings.backends.parameters(name) for name in context.loaders}
         self.controls = LoaderControls(context.loaders, configured)
+        self.plan = PlanPanel(context, self.controls)
 
     def build(self) -> None:
         self.choice = gr.State(Choice())
@@ -62,6 +64,7 @@ class ModelTab:
         self._join_choosing()
         self._join_loading()
         self._join_saving()
+        self.plan.join(self.loader, self.best)
 
     # --- drawing --------------------------------------------------------------------------------------------------
 
@@ -90,6 +93,7 @@ class ModelTab:
             interactive=True,
             elem_id="model-loader",
         )
+        self.plan.build()
         with gr.Row(elem_classes="model-actions"):
             self.load = gr.Button("Load", variant="primary", interactive=False, elem_id="model-load")
             self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="model-cancel")
@@ -121,16 +125,20 @@ class ModelTab:
     def _join_choosing(self) -> None:
         shown = self._choice_outputs()
         self.controls.show_on_change(self.loader, self.best)
-        self.rows.select(self._row_chosen, [self.search], shown, **QUIET)
         given = [self.open.click, self.path.submit]
-        gr.on(given, self._path_given, [self.path, self.search], shown, trigger_mode="always_last", **SLOW)
+        for chosen in (
+            self.rows.select(self._row_chosen, [self.search], shown, **QUIET),
+            gr.on(given, self._path_given, [self.path, self.search], shown, trigger_mode="always_last", **SLOW),
+            when_opened(self._opened, shown, [self.search, self.choice]),
+        ):
+            self.plan.follow(chosen)
         # Not `input`: Gradio's text fields fire that for key strokes only, neither for Backspace nor for pasting.
         self.search.change(self._search, [self.search, self.choice], self.rows, trigger_mode="always_last", **QUIET)
         self.look_again.click(self._look_again, [self.search, self.choice], self.rows, **SLOW)
-        when_opened(self._opened, shown, [self.search, self.choice])
 
     def _choice_outputs(self) -> list[Any]:
-        fixed = [self.choice, self.rows, self.facts, self.loader, self.reasons, self.best, self.message]
+        fixed = [self.choice, self.rows, self.facts, self.loader, self.reasons, self.best]
+        fixed += [self.plan.model, self.message]
         return [*fixed, *self._pool_outputs(), self.save, self.forget, *self.controls.components]
 
     async def _row_chosen(self, search: str, event: gr.EventData) -> dict[Any, Any]:
@@ -166,6 +174,7 @@ class ModelTab:
             self.loader: gr.update(value=asked),
             self.reasons: candidates_html(chosen.candidates, self.context.loaders),
             self.best: chosen.best,
+            self.plan.model: self.plan.name(chosen),
             self.message: self._saved_problems(chosen, asked),
             self.save: gr.update(interactive=sound),
             self.forget: gr.update(visible=bool(chosen.saved)),
@@ -284,7 +293,8 @@ class ModelTab:
         held: set[Block] = {self.choice, self.loader, *self.controls.components}
         self.save.click(self._save, held, [self.message, self.choice, self.forget], **QUIET)
         self.forget.click(self._forget, self.choice, [self.message, self.choice, self.forget], **QUIET)
-        self.defaults.click(lambda: self.controls.updates({}), None, self.controls.components, **QUIET)
+        defaults = self.defaults.click(lambda: self.controls.updates({}), None, self.controls.components, **QUIET)
+        self.plan.follow(defaults)
 
     async def _save(self, held: Mapping[Any, Any]) -> dict[Any, Any]:
         try:

@@ -73,6 +73,37 @@ class LoaderControls:
             api_visibility="private",
         )
 
+    def reading_script(self, told: str) -> str:
+        """A script that calls `told` with something of the caller's and {loader, values} of the loader that is shown.
+
+        For an event whose inputs are the former, the choice of a loader, what auto stands for, and all components.
+        """
+        places: dict[str, dict[str, int]] = {}
+        before = 0
+        for name, drawn in self._drawn.items():
+            places[name] = {field: before + place for place, field in enumerate(drawn)}
+            before += len(drawn)
+        return (
+            f"(first, choice, best, ...all) => {{ const loader = choice === {json.dumps(AUTO)} ? best : choice; "
+            f"const places = Object.entries({json.dumps(places)}[loader] ?? {{}}); "
+            "const values = Object.fromEntries(places.map(([name, place]) => [name, all[place]])); "
+            f"({told})(first, {{loader, values}}); }}"
+        )
+
+    def held(self, loader: str, raw: Mapping[str, Any]) -> dict[Component, Any]:
+        """What the page's script found in the controls of `loader`, as an event of Gradio's would bring it.
+
+        A value that a component itself refuses stays as it is: `changed` says what is wrong with it, and with which.
+        """
+        found: dict[Component, Any] = {}
+        for name, component in self._drawn[loader].items():
+            value = raw.get(name)
+            try:
+                found[component] = component.preprocess(value)
+            except (gr.Error, ArithmeticError, TypeError, ValueError):
+                found[component] = value
+        return found
+
     def values(self, loader: str, held: Mapping[Any, Any]) -> dict[str, Any]:
         """What the page holds for `loader`, as declared types. `held` maps every component to its value."""
         drawn = self._drawn[loader]
@@ -99,6 +130,22 @@ class LoaderControls:
             shown = show_values(parameters)
             outputs |= {component: gr.update(value=shown[name]) for name, component in drawn.items()}
         return outputs
+
+    def put(self, loader: str, values: Mapping[str, Any]) -> dict[Component, Any]:
+        """Outputs that put `values` into the controls of `loader` and into those of other loaders that mean the same.
+
+        What `loader` does not have or take is left out.
+        """
+        cls = self._loaders[loader].parameters
+        fitting = {name: value for name, value in values.items() if not self.refused(loader, {name: value})}
+        shown = show_values(cls.parse({**self.defaults(loader).model_dump(), **fitting}, where=loader))
+        meanings = {_meaning(field): field.name for field in controls(cls) if field.name in fitting}
+        return {
+            self._drawn[other][field.name]: gr.update(value=shown[field.name])
+            for other, spec in self._loaders.items()
+            for field in controls(spec.parameters)
+            if _meaning(field) in meanings
+        }
 
     def refused(self, loader: str, values: Mapping[str, Any]) -> list[str]:
         """One sentence for each of `values` that `loader` does not take (any more)."""

@@ -19,7 +19,7 @@ TABS = (
     ("hardware", "Hardware", hardware.build),
     ("diagnostics", "Diagnostics", diagnostics.build),
 )
-SCRIPTS = ("page.js", "live.js", "monitor.js")
+SCRIPTS = ("page.js", "live.js", "monitor.js", "plan.js")
 FIRST = "chat"
 """The tab a page opens with: also without a model, since its empty state leads to one."""
 

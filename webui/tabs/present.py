@@ -103,6 +103,12 @@ def percent(share: float | None) -> str:
     return UNKNOWN if share is None else f"{share * 100:.0f} %"
 
 
+def compared(planned: int, measured: int) -> str:
+    """What was planned beside what it became, in bytes: `planned 412 MiB, measured 405 MiB (−1.7 %)`."""
+    off = f" ({(measured - planned) / planned * 100:+.1f} %)".replace("-", "−") if planned else ""
+    return f"planned {size(planned)}, measured {size(measured)}{off}"
+
+
 def date(timestamp: float | None) -> str:
     """A Unix time as a local date: `21 Nov 2026`."""
     if timestamp is None:

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 from gradio.context import Context
+from gradio.events import Dependency
 
 
 def enclosing_tab() -> gr.Tab | None:
@@ -26,14 +27,15 @@ def enclosing_tab() -> gr.Tab | None:
 
 def when_opened(
     show: Callable[..., Any], outputs: Component | Sequence[Component], inputs: Sequence[Component] | None = None
-) -> None:
-    """Call `show` each time the enclosing tab is opened (or the page, where there is no tab)."""
+) -> Dependency | None:
+    """Call `show` each time the enclosing tab is opened (or the page, where there is no tab); returns the event."""
     tab = enclosing_tab()
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     if tab is not None:
-        tab.select(show, inputs, outputs, **quiet)
-    elif Context.root_block is not None:
-        Context.root_block.load(show, inputs, outputs, **quiet)
+        return tab.select(show, inputs, outputs, **quiet)
+    if Context.root_block is not None:
+        return Context.root_block.load(show, inputs, outputs, **quiet)
+    return None
 
 
 def ticking(seconds: float, label: str) -> gr.Timer:
