@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loaders": GROUND | {"models", "hardware"},
     "settings": GROUND | {"loaders"},
     "planning": GROUND | {"hardware", "models", "loaders"},
-    "pool": GROUND | {"planning", "loaders", "models", "settings"},
+    "pool": GROUND | {"planning", "hardware", "loaders", "models", "settings"},
     "hooks": GROUND | {"loaders", "chat"},
     "extensions": GROUND | {"hooks", "loaders", "settings"},
     "chat": GROUND | {"pool", "planning", "loaders", "models", "settings", "extensions"},

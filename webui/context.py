@@ -19,7 +19,13 @@ from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
 from webui.hardware import detect, memory, this_host
-from webui.hardware.facts import HardwareFacts, fingerprint, free_device_memory, total_device_memory
+from webui.hardware.facts import (
+    GpuFacts,
+    HardwareFacts,
+    fingerprint,
+    free_device_memory,
+    total_device_memory,
+)
 from webui.hardware.monitor import Monitor
 from webui.hardware.sampling import Sampler
 from webui.loaders import LOADERS
@@ -29,12 +35,13 @@ from webui.models.catalogue import Catalogue
 from webui.models.facts import ModelFacts
 from webui.paths import Paths
 from webui.planning.evidence import Engines, engines_here
-from webui.planning.plan import Machine, MemoryPlan
-from webui.planning.planner import plan
+from webui.planning.plan import MemoryPlan
 from webui.pool import LoadRequest, Pool, PoolStatus
 from webui.pool.experience import Experience
 from webui.pool.history import History
 from webui.pool.measurements import Measurements
+from webui.pool.plan_records import PlanRecords
+from webui.pool.plans import Plans
 from webui.settings import ModelSettings, Settings, SettingsStore
 from webui.setup.abilities import Abilities
 
@@ -62,6 +69,7 @@ class AppContext:
     monitor: Monitor
     measurements: Measurements
     benchmarks: Benchmarks
+    plans: Plans
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     """Comes with the page; with it, the page asks for what is not everybody's to see."""
     page_answers: dict[str, Callable[[str], Mapping[str, Any]]] = field(default_factory=dict)
@@ -134,12 +142,14 @@ class AppContext:
             Monitor(lambda: Sampler(this_host(), context.detected()), pool.pids, lambda: _speed(pool.status)),
             measurements,
             Benchmarks(lambda: context, paths.benchmarks),
+            _plans(lambda: context, pool, PlanRecords(paths.plan_records, machine)),
         )
         return context
 
     async def start(self) -> None:
         """Begin to load the model to start with, if there is one; returns at once."""
         self._keep(asyncio.create_task(self._load_first_model()))
+        self._keep(asyncio.create_task(self.plans.follow()))
 
     async def close(self) -> None:
         """End every task and worker, and close what is open."""
@@ -184,11 +194,28 @@ class AppContext:
 
         `parameters` are those asked for, over the configured ones; ones the loader does not have are left out.
         """
-        spec = self.loaders[loader]
-        asked = {**self.settings.backends.parameters(loader), **keep_known(spec.parameters, parameters)}
-        values = spec.parameters.parse(asked, where=f"the parameters of {spec.title}").model_dump(mode="json")
-        total = self._hardware.memory.total if self._hardware is not None else None
-        return plan(facts, spec, values, Machine(memory.available(), total))
+        return self.plans.plan(facts, self.loaders[loader], self._values(loader, parameters))
+
+    async def exact_plan(self, facts: ModelFacts, loader: str, parameters: Mapping[str, Any]) -> MemoryPlan:
+        """The same with the engine's own figures, which takes about half a second. Raises where it gives none."""
+        return await self.plans.exact(facts, self.loaders[loader], self._values(loader, parameters))
+
+    def _values(self, loader: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The full parameters that a load with `parameters` would have."""
+        spec, backends = self.loaders[loader], self.settings.backends
+        asked = {**backends.parameters(loader), **keep_known(spec.parameters, parameters)}
+        if not backends.gpu_enabled:
+            asked |= {name: value for name, value in spec.cpu_parameters.items() if name == "gpu_layers"}
+        return dict(spec.parameters.parse(asked, where=f"the parameters of {spec.title}").model_dump(mode="json"))
+
+    def usable_gpus(self, loader: str, gpus: tuple[GpuFacts, ...]) -> tuple[GpuFacts, ...]:
+        """Those that models of `loader` may go to: none where its engine, as far as is known, can use none."""
+        if not gpus:
+            return ()
+        known = next((ability for ability in self.abilities.known() if ability.loader == loader), None)
+        if not self.settings.backends.gpu_enabled or (known is not None and known.told and not known.devices):
+            return ()
+        return tuple(gpu for gpu in gpus if not gpu.integrated) or gpus
 
     def engines(self) -> Engines:
         """What is known of the engines here, as far as it is known without asking them. Looks at the disk."""
@@ -217,6 +244,17 @@ class AppContext:
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _plans(context: Callable[[], AppContext], pool: Pool, records: PlanRecords) -> Plans:
+    return Plans(
+        pool,
+        records,
+        loaders=lambda: context().loaders,
+        machine=lambda: context().detected(),
+        look=lambda: detect(context().paths.models).gpus,
+        usable=lambda loader, gpus: context().usable_gpus(loader, gpus),
+    )
 
 
 def _speed(status: PoolStatus) -> float | None:

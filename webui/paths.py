@@ -98,6 +98,11 @@ class Paths:
         return self.home / "experience.json"
 
     @property
+    def plan_records(self) -> Path:
+        """What loads took, beside what was planned for them."""
+        return self.home / "plans.json"
+
+    @property
     def measurements(self) -> Path:
         """How fast each model ran on this machine."""
         return self.home / "measurements.json"

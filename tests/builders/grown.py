@@ -24,6 +24,8 @@ from typing import Any
 import gguf
 import numpy as np
 
+from tests.builders.vocabulary import printable_bytes
+
 Value = int | float | bool | list[int]
 
 BASE: dict[str, Value] = {
@@ -105,9 +107,23 @@ class Planned:
     compute: float
 
 
-def plans(folder: Path, architecture: str, runs: list[dict[str, Any]], **values: Value) -> tuple[Path, list[Planned]]:
+def plans(
+    folder: Path,
+    architecture: str,
+    runs: list[dict[str, Any]],
+    *,
+    vocabulary: int = 1000,
+    quantization: str = "F16",
+    **values: Value,
+) -> tuple[Path, list[Planned]]:
     """Grow a header and ask the engine for its plan under each of `runs` (fields of its context parameters)."""
-    case = {"architecture": architecture, "values": {**BASE, **ARCHITECTURES[architecture], **values}, "runs": runs}
+    case = {
+        "architecture": architecture,
+        "values": {**BASE, **ARCHITECTURES[architecture], **values},
+        "runs": runs,
+        "vocabulary": vocabulary,
+        "quantization": quantization,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "tests.builders.grown", str(folder)],
         input=json.dumps(case),
@@ -125,21 +141,30 @@ def write(
     values: Mapping[str, Value],
     tensors: Mapping[str, tuple[int, ...]],
     vocabulary: int = 1000,
+    quantization: str = "F16",
 ) -> None:
-    """The file with `tensors` (name → shape, fastest dimension first) as F16, small ones as F32."""
+    """The file with `tensors` (name → shape, fastest dimension first) in `quantization`, small ones as F32.
+
+    Its vocabulary begins with the bytes, so that it tokenises any text.
+    """
     writer = gguf.GGUFWriter(path, architecture)
     for name, value in values.items():
         _add(writer, f"{architecture}.{name}", value)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list([f"t{number}" for number in range(vocabulary)])
-    writer.add_token_types([1] * vocabulary)
-    writer.add_token_merges(["a b"])
+    tokens = ["<|begin|>", "<|end|>", *printable_bytes()]
+    tokens += [f"t{number}" for number in range(vocabulary - len(tokens))]
+    writer.add_token_list(tokens)
+    writer.add_token_types([3, 3, *[1] * (len(tokens) - 2)])
+    writer.add_token_merges(["t h"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     for name, shape in tensors.items():
-        kind = np.dtype(np.float32 if len(shape) == 1 or _SMALL.search(name) else np.float16)
-        writer.add_tensor_info(name, tuple(reversed(shape)), kind, prod(shape) * kind.itemsize)
+        small = len(shape) == 1 or _SMALL.search(name)
+        kind = gguf.GGMLQuantizationType["F32" if small else quantization]
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        rows = (*reversed(shape[1:]), shape[0] // block * size)
+        writer.add_tensor_info(name, rows, np.dtype(np.uint8), prod(rows), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -150,13 +175,15 @@ def write(
     os.truncate(path, begin + sum(_aligned(size) for size in sizes))
 
 
-def grow(path: Path, architecture: str, values: Mapping[str, Value], vocabulary: int = 1000) -> None:
+def grow(
+    path: Path, architecture: str, values: Mapping[str, Value], vocabulary: int = 1000, quantization: str = "F16"
+) -> None:
     """Write a header at `path` that the engine accepts; fails with the engine's own words where it cannot be grown."""
     width, blocks = values["embedding_length"], values["block_count"]
     assert isinstance(width, int) and isinstance(blocks, int)
     tensors: dict[str, tuple[int, ...]] = {"token_embd.weight": (width, vocabulary)}
     for _ in range(MOST_TENSORS):
-        write(path, architecture, values, tensors, vocabulary)
+        write(path, architecture, values, tensors, vocabulary, quantization)
         log = dry_run(path, n_ctx=512)
         if log.loaded:
             return
@@ -228,7 +255,7 @@ def _aligned(size: int) -> int:
 def main() -> None:
     case = json.load(sys.stdin)
     path = Path(sys.argv[1]) / f"{case['architecture']}.gguf"
-    grow(path, case["architecture"], case["values"])
+    grow(path, case["architecture"], case["values"], case["vocabulary"], case["quantization"])
     found = []
     for run in case["runs"]:
         text = dry_run(path, **run).text

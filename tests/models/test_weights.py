@@ -20,20 +20,21 @@ from webui.models.weights import MOST_LAYERS, gather
     ],
 )
 def test_layers_embedding_and_output_are_told_apart(names: tuple[str, ...], embedding: int, head: str) -> None:
-    found = gather([(name, 10**place) for place, name in enumerate(names)])
+    found = gather([(name, 10**place, "F16") for place, name in enumerate(names)])
     assert (found.layers, found.embedding, found.output, found.tied) == ((10, 100), embedding, 0, True)
-    with_head = gather([*((name, 10**place) for place, name in enumerate(names)), (head, 5000)])
+    with_head = gather([*((name, 10**place, "F16") for place, name in enumerate(names)), (head, 5000, "F16")])
     assert (with_head.output, with_head.tied, with_head.total) == (5000, False, 5111)
 
 
 def test_experts_are_counted_in_their_layer_and_by_themselves() -> None:
-    tensors = [("blk.0.ffn_gate_exps.weight", 80), ("blk.0.ffn_gate_shexp.weight", 7), ("blk.1.ffn_up.weight", 5)]
-    found = gather([*tensors, ("model.layers.1.mlp.experts.3.down_proj.weight", 40)])
+    tensors = {"blk.0.ffn_gate_exps.weight": 80, "blk.0.ffn_gate_shexp.weight": 7, "blk.1.ffn_up.weight": 5}
+    tensors["model.layers.1.mlp.experts.3.down_proj.weight"] = 40
+    found = gather((name, size, "F16") for name, size in tensors.items())
     assert (found.layers, found.experts) == ((87, 45), (80, 40))
 
 
 def test_a_number_that_no_layer_has_takes_no_memory() -> None:
-    found = gather([(f"blk.{MOST_LAYERS}.x", 1), ("blk.999999999.x", 2), ("blk.1.x", 4)])
+    found = gather([(f"blk.{MOST_LAYERS}.x", 1, "F16"), ("blk.999999999.x", 2, "F16"), ("blk.1.x", 4, "F16")])
     assert (found.layers, found.other) == ((0, 4), 3)
 
 

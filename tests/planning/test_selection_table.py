@@ -21,7 +21,7 @@ from webui.loaders.parameters import keep_known
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.planning.evidence import Evidence, engines_here
 from webui.planning.plan import GpuRoom, Machine
-from webui.planning.planner import plan
+from webui.planning.planner import Question, outline
 from webui.planning.selection import Candidate, rank
 from webui.planning.speed import Speed
 
@@ -82,7 +82,7 @@ def evidence(case: Mapping[str, Any], facts: ModelFacts, here: HardwareFacts) ->
     ]
     return Evidence(
         asked=asked,
-        plans={name: plan(facts, spec, asked[name], room) for name, spec in able.items()},
+        plans={name: outline(Question(facts, spec, asked[name], room)) for name, spec in able.items()},
         speeds=tuple(_speed(name, told, asked[name]) for name, told in case.get("measured", {}).items()),
         engines=engines_here(here, seen, LOADERS, gpu=True),
     )

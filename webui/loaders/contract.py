@@ -19,7 +19,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from webui.errors import AppError, UnsupportedFormat
+from webui.errors import AppError, InvalidRequest, UnsupportedFormat
 from webui.loaders.parameters import Parameters
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts, ModelFormat
@@ -157,6 +157,13 @@ class Loader(ABC, Generic[P]):
         not part of the text.
         """
 
+    def dry_run(self) -> None:
+        """Let the engine plan the load without doing it, and print its log; instead of `load`, in a process of its own.
+
+        See `webui.loaders.dry_run`. Raises `InvalidRequest` where the engine cannot.
+        """
+        raise InvalidRequest(f"{type(self).__name__} has no dry run.")
+
     def close(self) -> None:
         """Let go of what the process's end would not: child processes, temporary files. May be called twice."""
 
@@ -200,11 +207,16 @@ class LoaderSpec:
     """The KV cache takes memory as a conversation grows, not all of it at once."""
     logits_of_all: bool = True
     """While it reads a prompt, the engine has room for the logits of every token of a batch, not of the last alone."""
-    engine_bytes: int = 128 * 1024 * 1024
+    engine_bytes: int = 48 * 1024 * 1024
     """What the worker process and the engine's libraries take before there is a model."""
     weight_bytes: Callable[[ModelFacts, Mapping[str, Any], bool], int | None] | None = None
     """For an engine that does not hold weights as they are stored: bytes of them in memory, given the parameters and
     whether there is a GPU; `None` where the file does not tell."""
+
+    @property
+    def has_dry_run(self) -> bool:
+        """Whether the engine can plan a load without doing it."""
+        return self.loader.dry_run is not Loader.dry_run
 
     ALL_SAMPLERS: ClassVar[frozenset[str]] = frozenset(SamplingParameters.model_fields)
 

@@ -124,6 +124,20 @@ class LlamaEngine:
         if wanted.lora:
             self._apply_adapter(wanted.lora, wanted.lora_scale)
 
+    def plan(self, path: str, wanted: LlamaCppPythonParameters, *, threads: int, repack: bool) -> None:
+        """Make the plans of `open` and allocate nothing; what they are is in the log."""
+        lib = self._lib
+        lib.llama_backend_init()
+        parameters = self._model_parameters(wanted, repack)
+        parameters.no_alloc, parameters.load_mode = True, 0
+        self._log.lines.clear()
+        self.model = lib.llama_model_load_from_file(path.encode(), parameters)
+        if not self.model:
+            raise self._refusal("plan the model")
+        self.context = lib.llama_init_from_model(self.model, self._context_parameters(wanted, threads))
+        if not self.context:
+            raise self._refusal("plan a context for the model")
+
     def _model_parameters(self, wanted: LlamaCppPythonParameters, repack: bool) -> Any:
         lib = self._lib
         parameters = lib.llama_model_default_params()
@@ -163,7 +177,7 @@ class LlamaEngine:
         parameters.offload_kqv = wanted.offload_kv_cache
         parameters.op_offload = wanted.offload_operations
         parameters.swa_full = wanted.full_window_cache
-        parameters.n_outputs_max_per_seq = wanted.draft_tokens + 1
+        parameters.n_outputs_max = parameters.n_outputs_max_per_seq = wanted.draft_tokens + 1
         parameters.no_perf = True
         return parameters
 

@@ -209,6 +209,16 @@ class LlamaCppPythonLoader(Loader[LlamaCppPythonParameters]):
             notes=tuple(notes),
         )
 
+    def dry_run(self) -> None:
+        self._lib = _import_engine()
+        engine = LlamaEngine(self._lib, EngineLog(self._lib))
+        engine.plan(
+            str(self.facts.path),
+            self.parameters,
+            threads=choose_threads(self.parameters.threads),
+            repack=self._decide_repacking([]),
+        )
+
     def _decide_repacking(self, notes: list[str]) -> bool:
         """Whether weights are repacked. Builds with AMX crash at the first prompt with repacked Q4_1 and Q8_0."""
         if self.parameters.cpu_repacking != "auto":
@@ -318,4 +328,6 @@ SPEC = LoaderSpec(
     requirements="llama-cpp-python.txt",
     safe_steps=({"cpu_repacking": "off"}, {"flash_attention": "off", "use_mmap": False}),
     cpu_parameters={"gpu_layers": 0},
+    logits_of_all=False,
+    engine_bytes=32 * 1024 * 1024,
 )

@@ -8,7 +8,7 @@ as a server, so every loader built on it can use this module. Why it failed stan
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _DEVICE_KINDS = (
@@ -21,6 +21,9 @@ _DEVICE_KINDS = (
 )
 _USING_DEVICE = re.compile(r"using device (?P<id>\S+) \((?P<name>.*?)\)(?: \([^)]*\))? - ")
 _OFFLOADED = re.compile(r"offloaded (?P<done>\d+)/(?P<all>\d+) layers to GPU")
+_CACHE = re.compile(r"(?:llama_kv_cache|llama_memory_recurrent): size =\s+([\d.]+) MiB")
+_COMPUTE = re.compile(r"\s(\S+) compute buffer size =\s+([\d.]+) MiB")
+MIB = 1024 * 1024
 
 
 def device_kind(name: str) -> str:
@@ -54,3 +57,39 @@ def read_device(lines: Iterable[str]) -> DeviceReport:
     names = " + ".join(dict.fromkeys(name for _, name in devices))
     count = f"{len(devices)} × {names}" if len(devices) > 1 and " + " not in names else names
     return DeviceReport(f"{count}, {done}/{total} layers", kind, done)
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """What the engine would allocate beside the weights, in bytes: caches and states of all layers, and what it
+    computes in, by the engine's names of devices ("CPU", "CUDA0", "CUDA_Host").
+    """
+
+    cache: int
+    compute: Mapping[str, int]
+
+    @property
+    def host_compute(self) -> int:
+        """In the machine's own memory; page-locked buffers that a GPU reads lie there too."""
+        return sum(size for name, size in self.compute.items() if _on_host(name))
+
+    @property
+    def device_compute(self) -> tuple[int, ...]:
+        """On each GPU that is used, in the engine's order."""
+        return tuple(size for name, size in self.compute.items() if not _on_host(name))
+
+
+def read_plan(lines: Iterable[str]) -> EnginePlan | None:
+    """The plans in the log of a load, or of a dry run; `None` where it broke off before they were made."""
+    cache = 0.0
+    compute: dict[str, float] = {}
+    for line in lines:
+        if found := _CACHE.search(line):
+            cache += float(found[1]) * MIB
+        elif found := _COMPUTE.search(line):
+            compute[found[1]] = float(found[2]) * MIB  # said again where it was planned anew
+    return EnginePlan(round(cache), {name: round(size) for name, size in compute.items()}) if compute else None
+
+
+def _on_host(name: str) -> bool:
+    return device_kind(name) == "cpu" or name.endswith("_Host")

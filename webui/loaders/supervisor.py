@@ -31,6 +31,7 @@ from webui.loaders.generation import Generation
 from webui.loaders.memory_kills import MemoryKills
 from webui.loaders.parameters import Parameters
 from webui.loaders.process_state import watch
+from webui.loaders.references import reference
 from webui.loaders.worker_output import WorkerOutput, readable, within
 from webui.models.facts import ModelFacts, facts_to_dict
 
@@ -147,8 +148,8 @@ class WorkerProcess:
         message = {
             "op": "load",
             "title": self.spec.title,
-            "loader": _reference(self.spec.loader),
-            "parameters_class": _reference(type(parameters)),
+            "loader": reference(self.spec.loader),
+            "parameters_class": reference(type(parameters)),
             "facts": facts_to_dict(facts),
             "parameters": parameters.model_dump(mode="json"),
         }
@@ -412,7 +413,3 @@ class WorkerProcess:
         if self.pid is not None and not self.exited.is_set():  # by then all is gone, and the number may be another's
             processes.kill_group(self.pid)
             processes.kill_all(self._descendants)
-
-
-def _reference(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"

@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import importlib
 import json
 import os
 import signal
@@ -40,6 +39,7 @@ from typing import Any, BinaryIO
 from webui.errors import AppError, EngineRefused, HostOutOfMemory, NotLoaded
 from webui.loaders.causes import explain_exception
 from webui.loaders.contract import Chunk, GenerationRequest, Loader
+from webui.loaders.references import resolve
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import facts_from_dict
 
@@ -113,8 +113,8 @@ class Worker:
             os._exit(OUT_OF_MEMORY)
 
     def _load(self, request_id: int, message: dict[str, Any]) -> Any:
-        loader_class = _resolve(message["loader"])
-        parameters = _resolve(message["parameters_class"]).model_validate(message["parameters"])
+        loader_class = resolve(message["loader"])
+        parameters = resolve(message["parameters_class"]).model_validate(message["parameters"])
         loader = loader_class(facts_from_dict(message["facts"]), parameters)
         loader.died = self._end_with_engine
         self._title = message["title"]
@@ -189,15 +189,6 @@ def _end_late() -> None:
         signal.setitimer(signal.ITIMER_REAL, CLOSE_SECONDS)
     else:
         threading.Timer(CLOSE_SECONDS, os._exit, (CLOSE_FAILED,)).start()
-
-
-def _resolve(reference: str) -> Any:
-    """The class named `module:qualified.name`."""
-    module, _, name = reference.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
 
 
 def _shortened(error: dict[str, Any]) -> dict[str, Any]:

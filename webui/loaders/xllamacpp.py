@@ -83,6 +83,17 @@ class XllamacppLoader(Loader[XllamacppParameters]):
             notes=tuple(self._notes(context_size, device.layers)),
         )
 
+    def dry_run(self) -> None:
+        """The engine has no way to stop when it has planned: it goes on with a model it has not got, and crashes."""
+        engine = _import_engine()
+        parameters = engine_parameters(engine, self.parameters, self.facts.path, self.facts.context_length)
+        parameters.no_alloc, parameters.warmup = True, False
+        parameters.load_mode = engine.llama_load_mode.LLAMA_LOAD_MODE_NONE
+        try:
+            engine.Server(parameters)
+        except RuntimeError as error:
+            raise explain_lines(TITLE, "plan the model", [str(error)]) from None
+
     def _notes(self, context_size: int, gpu_layers: int) -> Iterator[str]:
         wanted = self.parameters.context_size
         if wanted > context_size:
@@ -262,4 +273,6 @@ SPEC = LoaderSpec(
     slots=slots_of,
     safe_steps=({"cpu_repacking": "off"}, {"flash_attention": "off"}),
     cpu_parameters={"gpu_layers": 0},
+    logits_of_all=False,
+    engine_bytes=26 * 1024 * 1024,
 )

@@ -54,11 +54,11 @@ class ModelFacts:
     eos_token: str | None = None
     add_bos_token: bool | None = None
     tensor_bytes: int | None = None
-    tensor_types: dict[str, int] = field(default_factory=dict)
+    tensor_types: dict[str, int] = field(default_factory=dict, hash=False)
     weights: WeightBytes | None = None
     gguf_version: int | None = None
     byte_order: str | None = None  # "little" or "big"
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 def facts_to_dict(facts: ModelFacts) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def facts_from_headers(
         add_bos_token=_flag(values.get("tokenizer.ggml.add_bos_token")),
         tensor_bytes=sum(tensor_types.values()) if elements else None,
         tensor_types=dict(tensor_types),
-        weights=gather((tensor.name, tensor.bytes) for header in headers for tensor in header.tensors),
+        weights=gather((tensor.name, tensor.bytes, tensor.type) for header in headers for tensor in header.tensors),
         gguf_version=first.version,
         byte_order=first.byte_order,
         metadata=dict(values),

@@ -116,7 +116,7 @@ def _safetensors_totals(files: tuple[Path, ...]) -> tuple[Counter[str], int | No
     tensors = [tensor for file in files for tensor in _safetensors_header(file)]
     for tensor in tensors:
         types[tensor.dtype] += tensor.bytes
-    places = gather((tensor.name, tensor.bytes) for tensor in tensors)
+    places = gather((tensor.name, tensor.bytes, tensor.dtype) for tensor in tensors)
     return types, sum(math.prod(tensor.shape) for tensor in tensors), places
 
 

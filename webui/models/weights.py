@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-MOST_LAYERS = 4096
+MOST_LAYERS = 1000
 """A layer's number beyond this is no layer's: it is a damaged name."""
 
 _LAYER = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks|block)\.(\d{1,9})\.")
@@ -20,8 +20,9 @@ _EMBEDDING = re.compile(r"^(?:token_embd|.*embed_tokens|.*\.wte)\.weight$")
 @dataclass(frozen=True, slots=True)
 class WeightBytes:
     """Stored bytes. `layers` has one entry for each layer, `experts` how much of that is experts, of which a token uses
-    a few. `embedding` is the table that tokens are looked up in, `output` the matrix that makes logits and the norm
-    before it; with `tied`, the embedding serves as that matrix too. `other` is everything else.
+    a few. `embedding` is the table that tokens are looked up in, of type `embedding_type`; `output` the matrix that
+    makes logits and the norm before it; with `tied`, the embedding serves as that matrix too. `other` is everything
+    else.
     """
 
     layers: tuple[int, ...]
@@ -30,18 +31,20 @@ class WeightBytes:
     output: int
     other: int
     tied: bool
+    embedding_type: str = ""
 
     @property
     def total(self) -> int:
         return sum(self.layers) + self.embedding + self.output + self.other
 
 
-def gather(tensors: Iterable[tuple[str, int]]) -> WeightBytes:
-    """Sum up `tensors`, given as (name, bytes)."""
+def gather(tensors: Iterable[tuple[str, int, str]]) -> WeightBytes:
+    """Sum up `tensors`, given as (name, bytes, type)."""
     layers: Counter[int] = Counter()
     experts: Counter[int] = Counter()
     embedding = head = norm = other = 0
-    for name, size in tensors:
+    embedding_type = ""
+    for name, size, kind in tensors:
         found = _LAYER.search(name)
         if found is not None and int(found[1]) < MOST_LAYERS:
             layers[int(found[1])] += size
@@ -49,6 +52,7 @@ def gather(tensors: Iterable[tuple[str, int]]) -> WeightBytes:
                 experts[int(found[1])] += size
         elif _EMBEDDING.match(name):
             embedding += size
+            embedding_type = kind
         elif _OUTPUT.match(name):
             head += size
         elif _NORM.match(name):
@@ -62,5 +66,6 @@ def gather(tensors: Iterable[tuple[str, int]]) -> WeightBytes:
         embedding,
         head + norm,
         other,
-        tied=not head and embedding > 0,
+        not head and embedding > 0,
+        embedding_type,
     )

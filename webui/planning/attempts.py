@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from webui.errors import DeviceOutOfMemory, HostOutOfMemory
-from webui.planning.memory import Need, estimate, uses_gpu
+from webui.planning.layers import uses_gpu
+from webui.planning.memory import Need, estimate
 from webui.planning.rungs import MEMORY_PARAMETERS
 from webui.planning.selection import Candidate
 from webui.planning.steps import Attempt, Situation, StepKind

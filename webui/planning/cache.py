@@ -8,6 +8,7 @@ recurrent layers keep a state for each job, whatever the context.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from webui.models.facts import ModelFacts
@@ -60,35 +61,64 @@ class CacheShape:
     whole_window: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LayerKind:
+    """What a layer keeps, whatever context is asked for: of each token `keys` and `values` elements, `window` tokens at
+    most where it has a window, and for each job `state` bytes. `width_known` is whether the file tells the elements.
+    """
+
+    keys: int = 0
+    values: int = 0
+    window: int = 0
+    state: int = 0
+    attends: bool = False
+    width_known: bool = True
+
+    def cells(self, shape: CacheShape) -> int:
+        """Tokens whose keys and values there is room for, of all jobs together."""
+        context = _padded(shape.context)
+        caches = 1 if shape.shared else shape.jobs
+        if shape.whole_window or not self.window:
+            return context * caches
+        users = shape.jobs if shape.shared else 1
+        return min(context, _padded(self.window * users + shape.micro_batch)) * caches
+
+    def bytes(self, shape: CacheShape) -> int:
+        size = self.state * shape.jobs
+        if self.attends:
+            row = self.keys * BYTES_PER_ELEMENT[shape.type_k] + self.values * BYTES_PER_ELEMENT[shape.type_v]
+            size += int(row * self.cells(shape))
+        return size
+
+
 def layers_cache(facts: ModelFacts, shape: CacheShape) -> tuple[int, ...] | None:
     """Bytes that each layer keeps, or `None` where the file does not tell the shape of its layers."""
-    if not facts.block_count or facts.block_count > MOST_LAYERS:
+    kinds, which = layer_kinds(facts)
+    if not kinds or not all(kind.width_known for kind in kinds):
         return None
-    model = _Layers(facts)
-    rows = []
-    for layer in range(facts.block_count):
-        heads = model.heads(layer)
-        attends = model.attends(layer, heads)
-        size = model.state_bytes(layer, heads) * shape.jobs if not attends or model.has_both else 0
-        if attends:
-            width = model.token_bytes(layer, heads, shape)
-            if width is None:
-                return None
-            size += int(width * model.cells(layer, shape))
-        rows.append(size)
-    return tuple(rows)
+    sizes = [kind.bytes(shape) for kind in kinds]
+    return tuple([sizes[place] for place in which])
 
 
 def cells_of(facts: ModelFacts, shape: CacheShape) -> tuple[int, ...]:
     """Cells of each kind of cache one job attends to: that of the whole context, that of the window, or both."""
-    if not facts.block_count or facts.block_count > MOST_LAYERS:
+    kinds, _ = layer_kinds(facts)
+    if not kinds:
         return (_padded(shape.context),)
-    model = _Layers(facts)
     one = replace(shape, jobs=shape.jobs if shape.shared else 1)
-    kinds = {
-        model.windowed(layer): layer for layer in range(facts.block_count) if model.attends(layer, model.heads(layer))
-    }
-    return tuple(model.cells(layer, one) for layer in kinds.values())
+    windows = {kind.window: kind for kind in kinds if kind.attends}
+    return tuple(kind.cells(one) for kind in windows.values())
+
+
+@lru_cache(maxsize=8)
+def layer_kinds(facts: ModelFacts) -> tuple[tuple[LayerKind, ...], tuple[int, ...]]:
+    """The kinds of layers there are, and which of them each layer is; none where the file does not tell how many."""
+    if not facts.block_count or facts.block_count > MOST_LAYERS:
+        return (), ()
+    model = _Layers(facts)
+    layers = [model.kind(layer) for layer in range(facts.block_count)]
+    kinds = {kind: place for place, kind in enumerate(dict.fromkeys(layers))}
+    return tuple(kinds), tuple(kinds[kind] for kind in layers)
 
 
 class _Layers:
@@ -143,32 +173,33 @@ class _Layers:
             return False
         return layer % period != 0 if self.name in _FIRST_IS_WHOLE else layer % period < period - 1
 
-    def cells(self, layer: int, shape: CacheShape) -> int:
-        """Tokens whose keys and values there is room for, of all jobs together."""
-        context = _padded(shape.context)
-        caches = 1 if shape.shared else shape.jobs
-        if shape.whole_window or not self.windowed(layer):
-            return context * caches
-        users = shape.jobs if shape.shared else 1
-        return min(context, _padded(self.window * users + shape.micro_batch)) * caches
+    def kind(self, layer: int) -> LayerKind:
+        heads = self.heads(layer)
+        attends = self.attends(layer, heads)
+        state = self.state_bytes() if not attends or self.has_both else 0
+        if not attends:
+            return LayerKind(state=state)
+        windowed = self.windowed(layer)
+        widths = self.widths(heads, windowed)
+        keys, values = widths or (0, 0)
+        return LayerKind(keys, values, self.window if windowed else 0, state, True, widths is not None)
 
-    def token_bytes(self, layer: int, heads: int | None, shape: CacheShape) -> float | None:
-        """Bytes of one token's keys and values."""
+    def widths(self, heads: int | None, windowed: bool) -> tuple[int, int] | None:
+        """Elements of one token's keys and values."""
         facts = self.facts
         if heads is None:
             return None
         width = facts.embedding_length // facts.head_count if facts.embedding_length and facts.head_count else None
-        small = "_swa" if self.windowed(layer) else ""
+        small = "_swa" if windowed else ""
         keys = self._number(f"attention.key_length{small}") or facts.key_length or width
         values = self._number(f"attention.value_length{small}") or facts.value_length or width
         if keys is None or values is None:
             return None
-        per_key, per_value = BYTES_PER_ELEMENT[shape.type_k], BYTES_PER_ELEMENT[shape.type_v]
         if self.latent and self._number("attention.key_length_mla"):
-            return keys * per_key
-        return heads * (keys * per_key + values * per_value)
+            return keys, 0
+        return heads * keys, heads * values
 
-    def state_bytes(self, layer: int, heads: int | None) -> int:
+    def state_bytes(self) -> int:
         """Bytes of the state that a recurrent or convolutional layer keeps for one job."""
         width = self.facts.embedding_length or 0
         if self.convolution:

@@ -38,6 +38,12 @@ def compute_bytes(facts: ModelFacts, shape: ComputeShape) -> int:
     return max(_attention(facts, shape, tokens), _feed_forward(facts, shape, tokens), logits)
 
 
+def input_bytes(facts: ModelFacts, shape: ComputeShape) -> int:
+    """What stays on the processor where all layers are on GPUs: the masks, and the looked-up tokens."""
+    tokens = min(shape.cache.micro_batch, shape.cache.context)
+    return _masks(facts, shape, tokens) + FLOAT * tokens * (facts.embedding_length or 0)
+
+
 def _masks(facts: ModelFacts, shape: ComputeShape, tokens: int) -> int:
     size = FLOAT if shape.whole_scores else HALF
     return sum(cells_of(facts, shape.cache)) * tokens * size

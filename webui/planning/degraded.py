@@ -7,7 +7,8 @@ from typing import Any
 
 from webui.errors import DeviceOutOfMemory
 from webui.planning.attempts import changed, need_of
-from webui.planning.memory import gpu_layers_of, layers_of, layers_that_fit, uses_gpu
+from webui.planning.layers import gpu_layers_of, layers_of, uses_gpu
+from webui.planning.memory import layers_that_fit
 from webui.planning.remembered import error_of
 from webui.planning.rungs import smaller_cache
 from webui.planning.steps import Attempt, Better, Degraded, Situation, Tried

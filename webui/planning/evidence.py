@@ -21,7 +21,8 @@ from typing import Any
 from webui.hardware.facts import HardwareFacts
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.devices import Ability
-from webui.planning.memory import PAGED_TIMES, SLACK, uses_gpu
+from webui.planning.layers import uses_gpu
+from webui.planning.memory import PAGED_TIMES, SLACK
 from webui.planning.plan import CPU, MemoryPlan
 from webui.planning.speed import Speed
 from webui.planning.support import cannot_run

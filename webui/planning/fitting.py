@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from webui.errors import HostOutOfMemory
 from webui.models.inspect import model_id
 from webui.planning.attempts import changed, need_of
-from webui.planning.memory import GIB, SLACK, gpu_layers_of, layers_that_fit, uses_gpu
+from webui.planning.layers import gpu_layers_of, uses_gpu
+from webui.planning.memory import GIB, SLACK, layers_that_fit
 from webui.planning.rungs import MAPPED, SMALLER_BATCH, SMALLER_CACHE, SMALLER_CONTEXT
 from webui.planning.sizes import BITS_PER_WEIGHT, SHARE_FOR_WEIGHTS, starting_layers
 from webui.planning.steps import Attempt, Situation, StepKind

@@ -1,21 +1,23 @@
-"""How much memory a load will take, estimated from the file's header and the loader's parameters.
+"""How much memory a load will take, estimated from the file's header and the loader's parameters, device by device.
 
-Three parts: the weights, the KV cache, and what the engine computes in. Weights that are memory-mapped are page cache:
-the system drops them when it needs the room and reads them again, so they can make a model slow and hardly ever make it
-fail. What has to stay, `Need.kept`, is what a load is refused for.
+Weights, the KV cache, what the engine computes in, and the engine itself. Weights that are memory-mapped are page
+cache: the system drops them when it needs the room and reads them again, so they can make a model slow and hardly ever
+make it fail. What has to stay, `Need.kept`, is what a load is refused for.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts
 from webui.planning.cache import BYTES_PER_ELEMENT, CacheShape, layers_cache
-from webui.planning.compute import ComputeShape, compute_bytes
+from webui.planning.compute import ComputeShape, compute_bytes, input_bytes
+from webui.planning.layers import HOST, blocks_of, layers_of, place
+from webui.planning.repacking import USUAL, repacked_bytes
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -25,7 +27,6 @@ CONVERTED_BYTES_PER_PARAMETER = 4
 CACHE_SHARE = 0.25
 """Cache of a context of `USUAL_CONTEXT` tokens against the weights, for files that do not tell their shape."""
 USUAL_CONTEXT = 4096
-USUAL_LAYERS = 33
 USUAL_BATCH = 512
 SLACK = 1.25
 """An estimate may be wrong by this much before anything is refused for it."""
@@ -34,8 +35,28 @@ PAGED_TIMES = 4
 DEVICE_MARGIN_BYTES = 256 * MIB
 DEVICE_MARGIN_SHARE = 0.05
 CONTEXT_STEP = 256
+TOKEN_BYTES = 190
+"""What an engine's vocabulary takes for each token, and as much again for each merge of a byte-pair vocabulary."""
 
-_PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One device's share of a load, in bytes. `mapped` of the weights are pages of the file."""
+
+    weights: int = 0
+    cache: int = 0
+    compute: int = 0
+    other: int = 0
+    mapped: int = 0
+    layers: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.compute + self.other
+
+    @property
+    def kept(self) -> int:
+        return self.total - self.mapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,33 +94,66 @@ class Need:
 
     def fits(self, available: int | None, slack: float = 1.0) -> bool:
         """Whether the machine's memory suffices, with an error of `slack` allowed. Unknown memory refuses nothing."""
-        if available is None:
-            return True
-        return self.kept <= available * slack and self.mapped_bytes <= available * PAGED_TIMES
+        return holds(available, self.kept, self.mapped_bytes, slack)
 
 
 def estimate(
     facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], *, converts: bool = False, gpu: bool = False
 ) -> Need:
     """What loading `facts` with `parameters` (the loader's full values) takes; `gpu`: there is one that may be used."""
-    weights = _weights(facts, spec, parameters, converts, gpu)
-    shape = cache_shape(facts, spec, parameters)
-    cache = cache_bytes(facts, shape, weights)
-    scores = parameters.get("flash_attention") == "off" or parameters.get("attention") == "eager"
-    graph = compute_bytes(facts, ComputeShape(shape, scores, None if spec.logits_of_all else 1))
-    share = device_share(facts, spec, parameters) if gpu else 0.0
-    device = int(weights * share) + (graph if share else 0)
-    if parameters.get("offload_kv_cache", True):
-        device += int(cache * share)
-    mapped = not converts and spec.weight_bytes is None and stays_mapped(facts, parameters)
+    host, *devices = parts(facts, spec, parameters, (None,) if gpu else (), converts=converts)
+    everywhere = [host, *devices]
     return Need(
-        weights,
-        cache,
-        graph + spec.engine_bytes,
-        mapped,
-        device,
-        mapped_bytes=weights - int(weights * share) if mapped else 0,
+        sum(part.weights for part in everywhere),
+        sum(part.cache for part in everywhere),
+        sum(part.compute + part.other for part in everywhere),
+        mapped=host.mapped > 0,
+        device=sum(part.total for part in devices),
+        mapped_bytes=host.mapped,
     )
+
+
+def parts(
+    facts: ModelFacts,
+    spec: LoaderSpec,
+    parameters: Mapping[str, Any],
+    free: Sequence[int | None] = (),
+    *,
+    converts: bool = False,
+    repacked: Collection[str] = USUAL,
+) -> list[Part]:
+    """The machine's own share, and that of each GPU. `free` has an entry for each GPU that may be used (`None` where it
+    is not known); `repacked` are the types that the engine copies for the processor.
+    """
+    loaded = _loaded_bytes(facts, spec, parameters, converts, bool(free))
+    weights = _layers_weights(facts, loaded)
+    shape = cache_shape(facts, spec, parameters)
+    caches = _layers_caches(facts, shape, loaded)
+    scores = parameters.get("flash_attention") == "off" or parameters.get("attention") == "eager"
+    whole = ComputeShape(shape, scores, None if spec.logits_of_all else shape.jobs)
+    graph = compute_bytes(facts, whole)
+    placed = place(facts, spec, parameters, free, weights.layers)
+    on = [0] * (len(free) + 1)  # the last is the machine itself: HOST is -1
+    kept = [0] * (len(free) + 1)
+    beside = int(parameters.get("expert_layers_on_cpu") or 0)
+    for index, device in enumerate(placed.layers):
+        experts = weights.experts[index] if index < beside and device != HOST else 0
+        on[device] += weights.layers[index] - experts
+        on[HOST] += experts
+        kept[device if parameters.get("offload_kv_cache", True) else HOST] += caches[index]
+    on[placed.output] += weights.output + (weights.embedding if weights.tied and placed.output != HOST else 0)
+    # llama.cpp looks tokens up on the CPU, transformers where the first layer is.
+    on[HOST if "gpu_layers" in parameters or not placed.layers else placed.layers[0]] += weights.embedding
+    on[HOST] += weights.other
+    devices = [
+        Part(on[index], kept[index], graph if on[index] else 0, 0, 0, placed.count(index)) for index in range(len(free))
+    ]
+    everything = placed.count(HOST) == 0
+    touched = input_bytes(facts, whole) if everything else compute_bytes(facts, ComputeShape(shape, scores, 1))
+    copy = 0 if any(part.layers for part in devices) else _copied(facts, spec, parameters, on[HOST], repacked)
+    mapped = on[HOST] if not converts and stays_mapped(spec, parameters) else 0
+    other = spec.engine_bytes + vocabulary_bytes(facts)
+    return [Part(on[HOST] + (copy if mapped else 0), kept[HOST], touched, other, mapped, placed.count(HOST)), *devices]
 
 
 def fits_beside(need: int, available: int | None) -> bool:
@@ -107,12 +161,22 @@ def fits_beside(need: int, available: int | None) -> bool:
     return available is not None and need < available
 
 
-def stays_mapped(facts: ModelFacts, parameters: Mapping[str, Any]) -> bool:
-    """Whether the weights are used where the file lies: weights that are repacked are copied to memory of their own."""
-    if not parameters.get("use_mmap") or parameters.get("use_mlock"):
-        return False
-    repacked = parameters.get("cpu_repacking", "off") != "off"
-    return not (repacked and set(facts.tensor_types) - _PLAIN)
+def holds(available: int | None, kept: int, mapped: int, slack: float = 1.0) -> bool:
+    """Whether `available` bytes suffice for what stays and for enough of what is mapped."""
+    if available is None:
+        return True
+    return kept <= available * slack and mapped <= available * PAGED_TIMES
+
+
+def stays_mapped(spec: LoaderSpec, parameters: Mapping[str, Any]) -> bool:
+    """Whether the weights are used where the file lies, or at least stay in memory as its pages."""
+    return spec.weight_bytes is None and bool(parameters.get("use_mmap")) and not parameters.get("use_mlock")
+
+
+def vocabulary_bytes(facts: ModelFacts) -> int:
+    """What the tables of the vocabulary take in an engine."""
+    merges = 1 if facts.tokenizer == "gpt2" else 0
+    return (facts.vocabulary_size or 0) * TOKEN_BYTES * (1 + merges)
 
 
 def context_of(facts: ModelFacts, parameters: Mapping[str, Any]) -> int | None:
@@ -138,42 +202,6 @@ def cache_shape(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, An
     )
 
 
-def cache_bytes(facts: ModelFacts, shape: CacheShape, weights: int) -> int:
-    """What all layers keep for the whole context; a share of the weights where the file does not tell its shape."""
-    layers = layers_cache(facts, shape)
-    if layers is not None:
-        return sum(layers)
-    per_element = (BYTES_PER_ELEMENT[shape.type_k] + BYTES_PER_ELEMENT[shape.type_v]) / 4
-    caches = 1 if shape.shared else shape.jobs
-    return int(weights * CACHE_SHARE * shape.context * caches / USUAL_CONTEXT * per_element)
-
-
-def layers_of(facts: ModelFacts) -> int:
-    """Layers that can go to a GPU: the model's own and the one that makes the output."""
-    return facts.block_count + 1 if facts.block_count is not None else USUAL_LAYERS
-
-
-def gpu_layers_of(facts: ModelFacts, parameters: Mapping[str, Any]) -> int | None:
-    """How many layers `parameters` put on a GPU, or `None` for a loader without that choice."""
-    asked = parameters.get("gpu_layers")
-    if asked is None:
-        return None
-    return layers_of(facts) if asked < 0 else min(int(asked), layers_of(facts))
-
-
-def device_share(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> float:
-    """Share of the layers that goes to GPUs, if there are any."""
-    if not uses_gpu(spec, parameters):
-        return 0.0
-    layers = gpu_layers_of(facts, parameters)
-    return 1.0 if layers is None else layers / layers_of(facts)
-
-
-def uses_gpu(spec: LoaderSpec, parameters: Mapping[str, Any]) -> bool:
-    """Whether `parameters` let the engine use a GPU."""
-    return any(parameters.get(name) != value for name, value in spec.cpu_parameters.items())
-
-
 def device_room(free: int) -> int:
     """What of a GPU's free memory is planned with; drivers and the display take some at any time."""
     return max(0, int(free * (1 - DEVICE_MARGIN_SHARE)) - DEVICE_MARGIN_BYTES)
@@ -188,10 +216,57 @@ def layers_that_fit(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str
     return bisect_right(range(1, layers_of(facts) + 1), device_room(free), key=taken)
 
 
-def _weights(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], converts: bool, gpu: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """Bytes once loaded, by layer."""
+
+    layers: Sequence[int]
+    experts: Sequence[int]
+    embedding: int
+    output: int
+    other: int
+    tied: bool
+
+
+def _layers_weights(facts: ModelFacts, loaded: int) -> _Weights:
+    """`loaded` bytes as the file's tensor table spreads them, or evenly where there is none."""
+    blocks, found = blocks_of(facts), facts.weights
+    if found is None or len(found.layers) != blocks or not found.total:
+        share = loaded // (blocks + 1)
+        return _Weights([share] * blocks, [0] * blocks, 0, loaded - share * blocks, 0, False)
+    scale = loaded / found.total
+    if scale == 1:
+        return _Weights(found.layers, found.experts, found.embedding, found.output, found.other, found.tied)
+    layers, experts = [int(one * scale) for one in found.layers], [int(one * scale) for one in found.experts]
+    embedding, output = int(found.embedding * scale), int(found.output * scale)
+    return _Weights(layers, experts, embedding, output, loaded - sum(layers) - embedding - output, found.tied)
+
+
+def _layers_caches(facts: ModelFacts, shape: CacheShape, weights: int) -> Sequence[int]:
+    """What each layer keeps for the whole context; a share of the weights where the file does not tell its shape."""
+    blocks = blocks_of(facts)
+    layers = layers_cache(facts, shape)
+    if layers is not None:
+        return layers
+    per_element = (BYTES_PER_ELEMENT[shape.type_k] + BYTES_PER_ELEMENT[shape.type_v]) / 4
+    caches = 1 if shape.shared else shape.jobs
+    total = int(weights * CACHE_SHARE * shape.context * caches / USUAL_CONTEXT * per_element)
+    return [total // blocks] * (blocks - 1) + [total - total // blocks * (blocks - 1)] if blocks else []
+
+
+def _loaded_bytes(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], converts: bool, gpu: bool) -> int:
     stored = facts.tensor_bytes or facts.file_bytes
     if spec.weight_bytes is not None:
         return spec.weight_bytes(facts, parameters, gpu) or stored
     if converts and facts.parameter_count:
         return max(stored, facts.parameter_count * CONVERTED_BYTES_PER_PARAMETER)
     return stored
+
+
+def _copied(
+    facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], stored: int, repacked: Collection[str]
+) -> int:
+    """What the engine copies for the processor of the `stored` bytes that stay in the machine's memory."""
+    if parameters.get("cpu_repacking", "off") == "off":
+        return 0
+    return min(stored, repacked_bytes(facts, repacked))

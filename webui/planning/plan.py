@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from webui.planning.memory import holds
+
 CPU = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
 class GpuRoom:
     """A GPU as a plan sees it. `free` counts what the model that is loaded now holds there as free, since a swap frees
-    it. `shared`: its memory is the machine's own.
+    it. `shared`: its memory is the machine's own, so that the two rooms are one.
     """
 
     index: int
@@ -34,20 +36,23 @@ class GpuRoom:
 class Machine:
     """The room there is: of the machine's own memory, and of each GPU that models may go to.
 
-    `freed` of `available` is what the loaded model holds now and a swap gives back.
+    `freed` of `available` is what the loaded model holds now and a swap gives back. `instruction_sets` are those of the
+    processor (as in `CpuFacts`).
     """
 
     available: int | None
     total: int | None
     gpus: tuple[GpuRoom, ...] = ()
     freed: int = 0
+    instruction_sets: frozenset[str] = frozenset({"avx2"})
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
     """One device's share. `mapped` of the weights are pages of the file, which the system may drop and read again.
 
-    `other` is the engine itself, a projector, a draft model. `layers` is how many of the model's layers lie there.
+    `available` is what is free and may be planned with; unknown where `None`. `other` is the engine itself, a
+    projector, a draft model. `layers` is how many of the model's layers lie there.
     """
 
     device: str
@@ -69,6 +74,11 @@ class DevicePlan:
     def kept(self) -> int:
         """What cannot be taken back."""
         return self.total - self.mapped
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has the room, as far as it is known."""
+        return holds(self.available, self.kept, self.mapped)
 
     def to_dict(self) -> dict[str, Any]:
         return {

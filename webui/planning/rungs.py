@@ -13,7 +13,8 @@ from typing import Any
 from webui.errors import DeviceOutOfMemory, IncompatibleDriver
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts
-from webui.planning.memory import CONTEXT_STEP, context_of, gpu_layers_of, layers_of, layers_that_fit, uses_gpu
+from webui.planning.layers import gpu_layers_of, layers_of, uses_gpu
+from webui.planning.memory import CONTEXT_STEP, context_of, layers_that_fit
 from webui.planning.steps import Situation, StepKind
 from webui.planning.words import cache_name, features, listed, size
 

@@ -22,7 +22,8 @@ from webui.errors import (
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.parameters import controls
 from webui.models.facts import ModelFacts
-from webui.planning.memory import GIB, MIB, context_of, gpu_layers_of, uses_gpu
+from webui.planning.layers import gpu_layers_of, uses_gpu
+from webui.planning.memory import GIB, MIB, context_of
 
 _CACHE_NAMES = {"f32": "32-bit", "f16": "16-bit", "bf16": "16-bit", "q8_0": "8-bit"}
 _FEATURES = {

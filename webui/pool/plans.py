@@ -1,0 +1,187 @@
+"""Memory plans for this machine as it is now: gathers its room, what loads have taken before, and what a swap frees.
+
+The plans themselves are pure (`webui.planning`). What a model that is loaded really holds is measured when it is ready
+and after replies, kept, and corrects the next plan of that model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from webui.errors import AppError
+from webui.hardware import memory
+from webui.hardware.facts import GpuFacts, HardwareFacts
+from webui.loaders import processes
+from webui.loaders.contract import LoaderSpec
+from webui.loaders.dry_run import plan_of
+from webui.loaders.held_memory import Held, held_memory
+from webui.models.facts import ModelFacts
+from webui.models.inspect import inspect_model
+from webui.planning.alternatives import plan
+from webui.planning.plan import CPU, GpuRoom, Machine, Measured, MemoryPlan
+from webui.planning.planner import Extras, Question, outline
+from webui.pool.plan_records import PlanRecords
+from webui.pool.pool import Pool
+from webui.pool.status import PoolStatus
+
+FRESH_SECONDS = 3.0
+"""How old the figures of GPUs may be for an instant plan."""
+FILES = ("projector", "lora")
+
+
+class Plans:
+    """One for the app. `plan` may be called in any thread; `follow` belongs to the event loop.
+
+    `machine` gives the machine's facts as last detected, `look` detects its GPUs anew and takes a moment; `usable` says
+    which GPUs a loader may use.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        records: PlanRecords,
+        *,
+        loaders: Callable[[], Mapping[str, LoaderSpec]],
+        machine: Callable[[], HardwareFacts],
+        look: Callable[[], tuple[GpuFacts, ...]],
+        usable: Callable[[str, tuple[GpuFacts, ...]], tuple[GpuFacts, ...]],
+    ) -> None:
+        self._pool, self._loaders, self._records = pool, loaders, records
+        self._machine, self._look, self._usable = machine, look, usable
+        self._gpus: tuple[GpuFacts, ...] | None = None
+        self._looked_at = 0.0
+        self._looking = threading.Lock()
+        self._drafts: dict[tuple[Path, int], ModelFacts] = {}
+        self._held: Held | None = None
+        """What the model that is loaded now holds."""
+
+    def plan(self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> MemoryPlan:
+        """The instant plan of loading `facts` with `parameters` (the loader's full values)."""
+        question, version = self._question(facts, spec, parameters)
+        found = plan(question)
+        return replace(found, measured=self._records.measured(facts, spec.name, version, parameters))
+
+    async def exact(self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> MemoryPlan:
+        """The plan with the engine's own figures. Raises `InvalidRequest` where the engine gives none."""
+        engine = await plan_of(spec, facts, parameters)
+        await asyncio.to_thread(self._look_again)
+
+        def ask() -> MemoryPlan:
+            question, version = self._question(facts, spec, parameters)
+            found = plan(question, engine)
+            return replace(found, measured=self._records.measured(facts, spec.name, version, parameters))
+
+        return await asyncio.to_thread(ask)
+
+    async def follow(self) -> None:
+        """Measure what the loaded model holds, when it is ready and after replies; ends only when it is cancelled."""
+        pid: int | None = None
+        used = -1
+        async with contextlib.aclosing(self._pool.watch()) as statuses:
+            async for status in statuses:
+                if status.model is None or status.pid is None:
+                    pid, self._held = None, None
+                    continue
+                tokens = status.used_tokens or 0
+                if status.running or (status.pid == pid and tokens <= used):
+                    continue
+                pid, used = status.pid, tokens
+                await asyncio.to_thread(self._measure, status, tokens)
+
+    def _measure(self, status: PoolStatus, used: int) -> None:
+        facts, spec = status.facts, self._loaders().get(status.loader or "")
+        if facts is None or spec is None or status.pid is None:
+            return
+        family = [process.pid for process in processes.family(status.pid)]
+        held = held_memory(family, facts.files)
+        if held is None:
+            return  # it ended meanwhile
+        self._held = held
+        devices = {CPU: held.total, **self._held_on_gpus(spec, family)}
+        question, version = self._question(facts, spec, status.parameters, corrected=False)
+        planned = {device.device: device.total for device in outline(question).devices}
+        self._records.add(
+            facts,
+            version,
+            loader=spec.name,
+            parameters=status.parameters,
+            planned=planned,
+            measured=Measured(devices, time.time()),
+            used_tokens=used,
+        )
+
+    def _held_on_gpus(self, spec: LoaderSpec, family: list[int]) -> dict[str, int]:
+        found = {}
+        for gpu in self._usable(spec.name, self._look() if self._machine().gpus else ()):
+            held = gpu.held_by(family)
+            if held:
+                found[GpuRoom(gpu.index, gpu.name).key] = held
+        return found
+
+    def _question(
+        self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], *, corrected: bool = True
+    ) -> tuple[Question, str | None]:
+        version = spec.availability(facts, parameters).version
+        correction = self._records.correction(facts, spec.name, version) if corrected else 0
+        question = Question(facts, spec, parameters, self._room(spec.name), self._extras(parameters), correction)
+        return question, version
+
+    def _room(self, loader: str) -> Machine:
+        machine, held = self._machine(), self._held
+        freed = held.own if held is not None else 0
+        gpus = self._usable(loader, self._current_gpus())
+        return Machine(
+            memory.available() + freed,
+            machine.memory.total,
+            tuple(
+                GpuRoom(gpu.index, gpu.name, gpu.memory_free, gpu.memory_total, bool(gpu.integrated)) for gpu in gpus
+            ),
+            freed,
+            frozenset(machine.cpu.instruction_sets),
+        )
+
+    def _current_gpus(self) -> tuple[GpuFacts, ...]:
+        """The GPUs as last looked at; looks again beside, where that is some time ago."""
+        known = self._machine().gpus
+        if not known:
+            return ()
+        if time.monotonic() - self._looked_at > FRESH_SECONDS and self._looking.acquire(blocking=False):
+            self._looked_at = time.monotonic()
+            threading.Thread(target=self._look_beside, daemon=True).start()
+        return self._gpus if self._gpus is not None else known
+
+    def _look_beside(self) -> None:
+        try:
+            self._gpus = self._look()
+        finally:
+            self._looking.release()
+
+    def _look_again(self) -> None:
+        if self._machine().gpus:
+            self._gpus, self._looked_at = self._look(), time.monotonic()
+
+    def _extras(self, parameters: Mapping[str, Any]) -> Extras:
+        """Sizes of what is loaded beside the model. What cannot be read is left to the load to complain of."""
+        total = 0
+        for name in FILES:
+            with contextlib.suppress(OSError):
+                if path := str(parameters.get(name) or ""):
+                    total += Path(path).expanduser().stat().st_size
+        draft = None
+        if path := str(parameters.get("draft_model") or ""):
+            with contextlib.suppress(OSError, AppError, ValueError):
+                draft = self._draft(Path(path).expanduser())
+        return Extras(total, draft)
+
+    def _draft(self, path: Path) -> ModelFacts:
+        key = (path, path.stat().st_mtime_ns)
+        if key not in self._drafts:
+            self._drafts = {key: inspect_model(path)}
+        return self._drafts[key]
