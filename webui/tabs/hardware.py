@@ -11,6 +11,7 @@ from webui.context import AppContext
 from webui.hardware.facts import CpuFacts, DiskFacts, GpuFacts, HardwareFacts, MemoryFacts, SystemFacts
 from webui.hardware.family import Family
 from webui.planning.recommendation import recommend
+from webui.tabs import hardware_benchmark
 from webui.tabs.advice import advice_html
 from webui.tabs.present import (
     UNKNOWN,
@@ -36,6 +37,7 @@ def build(context: AppContext) -> None:
     gr.HTML(monitor_html(context.page_key, "Looking at the machine …"), elem_id="hardware-plots")
     gr.HTML("<h2 class='part'>What would run here</h2>")
     advice = gr.HTML(empty_html("Asking the engines what they can use …"), elem_id="hardware-advice")
+    hardware_benchmark.build(context)
     gr.HTML("<h2 class='part'>This machine</h2>")
     cards = gr.HTML(empty_html("Looking at the machine …"), elem_id="hardware-cards")
 
