@@ -46,7 +46,7 @@ LAPTOP = MemoryPlan(
         Alternative("24 of 33 layers on the GPU", int(6.1 * GIB), True, {"gpu_layers": 24}),
         Alternative("context 4,096", int(5.4 * GIB), True, {"context_size": 4096}),
         Alternative("8-bit KV cache", int(5.6 * GIB), False, {"cache_type_k": "q8_0", "cache_type_v": "q8_0"}),
-        Alternative("a Q3_K_M file of this model", int(4.6 * GIB), True),
+        Alternative("a Q3_K_M file of the same model, about 3.7 GiB", int(4.6 * GIB), True),
     ),
     largest_context=4096,
 )
@@ -91,8 +91,7 @@ ENORMOUS = MemoryPlan(
     fits=False,
     constraint="It needs 620 GiB, and 5.8 GiB of memory are free.",
     devices=(device("cpu", "Memory", 5.8, 7.8, weights=600, kv_cache=12, compute=8, other=0.2),),
-    alternatives=(Alternative("a smaller model: about 4 billion parameters as Q4_K_M", int(2.4 * GIB), True),),
-    largest_context=0,
+    alternatives=(Alternative("a Q2_K file of the same model, about 2.2 GiB", int(2.4 * GIB), True),),
     corrected=True,
 )
 PLANS = {

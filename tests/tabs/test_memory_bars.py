@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.tabs.plans import ENORMOUS, FITS, FOUR_CARDS, LAPTOP, PAGED, PLANS, UNKNOWN_ROOM, device
+from tests.tabs.plans import FITS, FOUR_CARDS, LAPTOP, PAGED, PLANS, UNKNOWN_ROOM, device
 from webui.errors import InvalidSetting
 from webui.planning.memory import MIB
 from webui.planning.plan import Alternative, MemoryPlan
@@ -42,7 +42,7 @@ def sets(text: str) -> list[tuple[str, dict[str, object]]]:
         ("four cards", ["planned 46.7 GiB, measured 44.9 GiB (−3.9 %)"]),
         ("unknown", ["Whether it fits is unknown.", "2.95 GiB; what is free is unknown"]),
         ("paged", ["Fits.", "27.4 GiB, 15.0 GiB free", "parts of it are read again"]),
-        ("enormous", ["620 GiB, 5.80 GiB free", "No context fits, however small.", "Corrected by"]),
+        ("enormous", ["620 GiB, 5.80 GiB free", "a Q2_K file", "Corrected by"]),
     ],
 )
 def test_a_plan_says_what_it_takes_of_what_is_free(name: str, said: list[str]) -> None:
@@ -82,7 +82,7 @@ def test_only_what_cannot_be_dropped_is_too_much() -> None:
 def test_the_engines_own_share_is_named_on_the_bar_for_those_who_do_not_see_it() -> None:
     label = re.search(r'aria-label="(Memory: [^"]+)"', plan_html(FITS))
     assert label
-    assert "In use by others 2.00 GiB" in label[1] and "KV cache 184 MiB" in label[1]
+    assert "Not free 2.00 GiB" in label[1] and "KV cache 184 MiB" in label[1]
     assert "Weights in the file 92.2 MiB" in label[1] and "410 MiB of 5.80 GiB free" in label[1]
 
 
@@ -94,7 +94,7 @@ def test_alternatives_that_can_be_set_are_buttons_and_the_others_sentences() -> 
         ("8-bit KV cache · 5.60 GiB, still too much", {"cache_type_k": "q8_0", "cache_type_v": "q8_0"}),
         ("use it", {"context_size": 4096}),
     ]
-    assert "<li>a Q3_K_M file of this model · 4.60 GiB</li>" in text
+    assert "<li>a Q3_K_M file of the same model, about 3.7 GiB</li>" in text
     assert '"loader": "llama-cpp-python"' in html.unescape(text)
 
 
@@ -105,8 +105,11 @@ def test_the_largest_context_is_offered_where_it_is_another(context_size: int | 
     assert ("65,536 tokens" in text) is (context_size is not None)
 
 
-def test_no_room_for_any_context_offers_none() -> None:
-    assert sets(plan_html(ENORMOUS, 4096)) == []
+def test_only_what_was_measured_is_compared() -> None:
+    assert FOUR_CARDS.measured
+    less = {key: count for key, count in FOUR_CARDS.measured.devices.items() if key != "gpu0"}
+    text = plan_html(replace(FOUR_CARDS, measured=replace(FOUR_CARDS.measured, devices=less)))
+    assert "planned 24.1 GiB, measured 22.9 GiB (−5.1 %)" in text
 
 
 def test_what_comes_from_files_and_drivers_is_text() -> None:

@@ -68,7 +68,6 @@ def _verdict(plan: MemoryPlan) -> str:
 
 def _device(device: DevicePlan) -> str:
     """Name and figures, the bar, and what its parts are."""
-    over = device.available is not None and device.kept > device.available
     layers = f' <span class="plan-layers">{plural(device.layers, "layer")}</span>' if device.layers is not None else ""
     parts = _parts(device)
     legend = "".join(
@@ -77,7 +76,7 @@ def _device(device: DevicePlan) -> str:
         for part in parts
     )
     return (
-        f'<div class="plan-device{" over" if over else ""}" data-device="{escape(device.device)}">'
+        f'<div class="plan-device{"" if device.fits else " over"}" data-device="{escape(device.device)}">'
         f'<div class="plan-name"><span>{escape(device.name)}{layers}</span>'
         f'<span class="figures">{escape(_of_free(device))}</span></div>{_bar(device, parts)}'
         f'<ul class="plan-legend">{legend}</ul></div>'
@@ -97,7 +96,7 @@ def _of_free(device: DevicePlan) -> str:
 
 
 def _held(device: DevicePlan) -> int:
-    """What others hold of it."""
+    """What of it nothing may be planned with."""
     if device.capacity is None or device.available is None:
         return 0
     return max(0, device.capacity - device.available)
@@ -109,7 +108,7 @@ def _parts(device: DevicePlan) -> list[Part]:
     The last is what lies beyond the end of a device that is too small for it.
     """
     parts = [
-        Part("held", "In use by others", _held(device), "Other programs and the system hold this now."),
+        Part("held", "Not free", _held(device), "Other programs and the system hold it, or need it left to them."),
         Part("weights", "Weights", device.weights - device.mapped, "The model itself."),
         Part("kv-cache", "KV cache", device.kv_cache, "What is kept of the conversation; it grows with the context."),
         Part("compute", "Compute", device.compute, "What the engine computes in; it grows with the batch."),
@@ -139,21 +138,21 @@ def _remarks(plan: MemoryPlan, context_size: int | None) -> str:
     said = []
     if plan.measured is not None:
         when = date(plan.measured.at)
-        said.append(escape(f"Loaded this way on {when}: {compared(plan.total, plan.measured.total)}."))
+        known = [device.total for device in plan.devices if device.device in plan.measured.devices]
+        said.append(escape(f"Loaded this way on {when}: {compared(sum(known), plan.measured.total)}."))
     elif plan.corrected:
         said.append("Corrected by what earlier loads took here.")
     largest = plan.largest_context
     if largest is not None and context_size is not None:
-        use = _button(plan.loader, "use it", {"context_size": largest}) if largest not in (0, context_size) else ""
-        most = f"Largest context that fits: {number(largest)} tokens. {use}"
-        said.append(most.rstrip() if largest else "No context fits, however small.")
+        use = "" if largest == context_size else f" {_button(plan.loader, 'use it', {'context_size': largest})}"
+        said.append(f"Largest context that fits: {number(largest)} tokens.{use}")
     return f'<p class="aside">{" ".join(said)}</p>' if said else ""
 
 
 def _alternatives(plan: MemoryPlan) -> str:
     """What else could be loaded: buttons for what the controls can be set to, sentences for the rest."""
     buttons = "".join(_button(plan.loader, _worded(one), one.parameters) for one in plan.alternatives if one.parameters)
-    told = list_html([_worded(one) for one in plan.alternatives if not one.parameters])
+    told = list_html([one.change for one in plan.alternatives if not one.parameters])
     return (f'<div class="offers">{buttons}</div>' if buttons else "") + told
 
 
