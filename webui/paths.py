@@ -113,6 +113,11 @@ class Paths:
         return self.home / "benchmarks"
 
     @property
+    def tuned(self) -> Path:
+        """The settings found to be the fastest of each model on this machine."""
+        return self.home / "tuned.json"
+
+    @property
     def project_settings(self) -> Path:
         return self.project_root / "settings.yaml"
 

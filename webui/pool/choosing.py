@@ -19,6 +19,7 @@ from webui.planning.selection import Candidate, rank, refusal, verdict_of
 from webui.pool.experience import Experience
 from webui.pool.measurements import Measurements
 from webui.pool.status import LoadRequest
+from webui.pool.tuned import Tuned
 from webui.settings import Settings
 
 AUTO = ("", "auto")
@@ -54,6 +55,7 @@ class Chooser:
         *,
         plan: PlanOf | None = None,
         engines: Callable[[], Engines] = Engines,
+        tuned: Tuned | None = None,
     ) -> None:
         self._settings = settings
         self._loaders = loaders
@@ -61,6 +63,7 @@ class Chooser:
         self._measurements = measurements
         self._plan = plan
         self._engines = engines
+        self._tuned = tuned if tuned is not None else Tuned(None, lambda: "")
 
     def rank(
         self, facts: ModelFacts, loader: str = "auto", parameters: Mapping[str, Any] = MappingProxyType({})
@@ -92,14 +95,15 @@ class Chooser:
         """What is known of the loaders that are here; of wrong parameters nothing is, and `choose` tells of them."""
         asked: dict[str, Mapping[str, Any]] = {}
         plans: dict[str, MemoryPlan] = {}
-        ready = [name for name, one in found.items() if one.ok]
-        for name in ready:
+        versions = {name: one.version for name, one in found.items() if one.ok}
+        tuned = self._tuned_with(facts, versions)
+        for name in versions:
             with contextlib.suppress(AppError):
-                asked[name] = self._parameters(self._loaders[name], parameters, strict=False).model_dump(mode="json")
+                full = self._parameters(self._loaders[name], parameters, strict=False, tuned=tuned.get(name))
+                asked[name] = full.model_dump(mode="json")
                 if self._plan is not None and verdict_of(self._loaders[name], facts).ok:
                     plans[name] = self._plan(facts, name, asked[name])
-        speeds = self._measurements.of(facts, {name: found[name].version for name in ready})
-        return Evidence(asked, plans, speeds, self._engines())
+        return Evidence(asked, plans, self._measurements.of(facts, versions), self._engines())
 
     def choose(self, request: LoadRequest) -> Choice:
         """Judge the loaders and gather what is known; looks at the disk, so call it in a thread.
@@ -111,11 +115,13 @@ class Chooser:
         suitable = [candidate for candidate in candidates if candidate.suitable]
         if not suitable:
             raise refusal(facts, candidates, request.loader)
+        tuned = self.tuned(facts, request.parameters)
         asked: dict[str, Mapping[str, Any]] = {}
         refused: list[tuple[str, AppError]] = []
         for candidate in suitable:
             try:
-                parameters = self._parameters(self._loaders[candidate.loader], request.parameters, strict=forced)
+                spec = self._loaders[candidate.loader]
+                parameters = self._parameters(spec, request.parameters, strict=forced, tuned=tuned.get(spec.name))
                 asked[candidate.loader] = parameters.model_dump(mode="json")
             except AppError as error:
                 refused.append((candidate.loader, error))
@@ -136,6 +142,16 @@ class Chooser:
         missing = [] if forced else self._missing(candidates, first=situation.candidates[0].loader)
         return Choice(candidates, situation, versions, (*missing, *refused))
 
+    def tuned(
+        self, facts: ModelFacts, parameters: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Mapping[str, Any]]:
+        """By loader, the parameters that a search found to be the fastest for `facts`. Looks at the disk."""
+        return self._tuned_with(facts, {name: self._version(name, facts, parameters) for name in self._loaders})
+
+    def _tuned_with(self, facts: ModelFacts, versions: Mapping[str, str | None]) -> dict[str, Mapping[str, Any]]:
+        found = self._tuned.of(facts, versions)
+        return {name: keep_known(self._loaders[name].parameters, setting.parameters) for name, setting in found.items()}
+
     def _missing(self, candidates: Sequence[Candidate], first: str) -> list[tuple[str, AppError]]:
         """The loaders of higher priority than `first` that open the file as it is, and are not installed."""
         order = [*self._settings().backends.order, *self._loaders]
@@ -149,10 +165,16 @@ class Chooser:
         configured = self._settings().backends.parameters(name)
         return self._loaders[name].availability(facts, {**configured, **parameters}).version
 
-    def _parameters(self, spec: LoaderSpec, asked: Mapping[str, Any], *, strict: bool) -> Parameters:
-        """Configured values under those asked for. Not `strict`: values meant for another loader are left out."""
+    def _parameters(
+        self, spec: LoaderSpec, asked: Mapping[str, Any], *, strict: bool, tuned: Mapping[str, Any] | None
+    ) -> Parameters:
+        """Tuned values, over them configured ones, over them those asked for.
+
+        Not `strict`: values meant for another loader are left out.
+        """
         backends = self._settings().backends
-        values = {**backends.parameters(spec.name), **(asked if strict else keep_known(spec.parameters, asked))}
+        wanted = asked if strict else keep_known(spec.parameters, asked)
+        values = {**(tuned or {}), **backends.parameters(spec.name), **wanted}
         if not backends.gpu_enabled and "gpu_layers" in spec.parameters.model_fields:
             values["gpu_layers"] = 0
         return spec.parameters.parse(values, where=f"the parameters of {spec.title}")

@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import psutil
 
-from webui.errors import Busy, NotFound, NotLoaded
+from webui.errors import AppError, Busy, NotFound, NotLoaded
 from webui.loaders.contract import GenerationRequest, LoadedModel, LoaderSpec
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
@@ -32,6 +33,7 @@ from webui.pool.residency import Residency
 from webui.pool.residents import Residents
 from webui.pool.signal import Signal
 from webui.pool.status import Failure, LoadRequest, LoadStory, PoolState, PoolStatus, WorkerFacts
+from webui.pool.tuned import Tuned
 from webui.settings import Settings
 
 KEPT_JOBS = 200
@@ -63,11 +65,12 @@ class Pool:
         measurements: Measurements | None = None,
         plan: PlanOf | None = None,
         engines: Callable[[], Engines] = Engines,
+        tuned: Tuned | None = None,
     ) -> None:
         self._history = history if history is not None else History(None)
         experience = experience if experience is not None else Experience(None, lambda: "")
         measurements = measurements if measurements is not None else Measurements(None, lambda: "")
-        self._chooser = Chooser(settings, loaders, experience, measurements, plan=plan, engines=engines)
+        self._chooser = Chooser(settings, loaders, experience, measurements, plan=plan, engines=engines, tuned=tuned)
         self._signal = Signal()
         self._residents = Residents(
             settings,
@@ -82,6 +85,7 @@ class Pool:
         )
         self._loading: asyncio.Task[None] | None = None
         self._closed = False
+        self._set_aside = ""
         self._loading_since: float | None = None
         self._jobs: dict[str, Job] = {}
         self._latest: Job | None = None
@@ -178,6 +182,10 @@ class Pool:
         """The loaders for `facts`, best first, each with its reason; see `Chooser.rank`."""
         return self._chooser.rank(facts, loader, parameters)
 
+    def tuned(self, facts: ModelFacts) -> dict[str, Mapping[str, Any]]:
+        """By loader, the parameters that `facts` is loaded with unless its user says otherwise; see `Chooser.tuned`."""
+        return self._chooser.tuned(facts)
+
     # --- loading ------------------------------------------------------------------------------------------------
 
     async def load(self, request: LoadRequest) -> PoolStatus:
@@ -188,13 +196,48 @@ class Pool:
         """
         if self._closed:
             raise NotLoaded("No model is loaded.", cause="the app is being ended")
-        if self._loading is not None:
-            raise Busy("Another model is being loaded.", hint="Wait for it, or cancel it first.")
+        self._check_free()
         task = asyncio.create_task(self._residents.load(request))
         self._loading, self._loading_since = task, time.time()
         task.add_done_callback(self._load_ended)
         await asyncio.shield(task)
         return self.status
+
+    @contextlib.asynccontextmanager
+    async def set_aside(self, why: str) -> AsyncGenerator[None, None]:
+        """Leave the machine to something else for the time of the block: no model is in memory, and none is loaded.
+
+        The model that was loaded is brought back at the end. `why` is told to whoever asks for a reply or a load
+        meanwhile. Raises `Busy` where a load or a reply is on.
+        """
+        self._check_free()
+        if self.status.running or self.status.queued:
+            raise Busy("A reply is being written.", hint="Start this again when it is finished, or stop it.")
+        before = self._as_loaded()
+        self._set_aside = why
+        try:
+            await self._residents.unload()
+            yield
+        finally:
+            self._set_aside = ""
+            if before is not None and not self._closed:
+                with contextlib.suppress(AppError):  # the status and the history tell it
+                    await self.load(before)
+
+    def _check_free(self) -> None:
+        if self._set_aside:
+            raise Busy(self._set_aside, hint="Wait until that is done, or stop it.")
+        if self._loading is not None:
+            raise Busy("Another model is being loaded.", hint="Wait for it, or cancel it first.")
+
+    def _as_loaded(self) -> LoadRequest | None:
+        """How to ask again for the model that answers; as its user asked for it, where that is known."""
+        status = self.status
+        if status.model is None or status.facts is None or status.loader is None:
+            return None
+        if status.asked is not None and status.asked.facts.path == status.facts.path:
+            return replace(status.asked, running="finish")
+        return LoadRequest(status.facts, status.loader, status.parameters)
 
     async def cancel_load(self) -> None:
         """End the load that is on, if there is one, and return when everything it started is gone."""
@@ -243,6 +286,8 @@ class Pool:
         reply that was begun, `remake` makes the request for it.
         """
         target = self._residents.target
+        if target is None and self._set_aside:
+            raise Busy(self._set_aside, hint="Ask again when that is done.")
         if target is None:
             lost = self.status.failure
             raise NotLoaded("No model is loaded.", cause=lost.message if lost is not None else "")
