@@ -16,6 +16,7 @@ from webui.chat.presets import PresetStore
 from webui.chat.service import ChatService
 from webui.diagnostics.benchmarks import Benchmarks
 from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
+from webui.diagnostics.tuning import Tunings
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
 from webui.hardware import detect, memory, this_host
@@ -42,6 +43,7 @@ from webui.pool.history import History
 from webui.pool.measurements import Measurements
 from webui.pool.plan_records import PlanRecords
 from webui.pool.plans import Plans
+from webui.pool.tuned import Tuned
 from webui.settings import ModelSettings, Settings, SettingsStore
 from webui.setup.abilities import Abilities
 
@@ -70,6 +72,7 @@ class AppContext:
     measurements: Measurements
     benchmarks: Benchmarks
     plans: Plans
+    tunings: Tunings
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     """Comes with the page; with it, the page asks for what is not everybody's to see."""
     page_answers: dict[str, Callable[[str], Mapping[str, Any]]] = field(default_factory=dict)
@@ -106,22 +109,20 @@ class AppContext:
 
         experience = Experience(paths.experience, machine)
         measurements = Measurements(paths.measurements, machine)
-
-        def free_on_devices() -> int | None:
-            facts = context.detected()
-            return free_device_memory(detect(paths.models) if facts.gpus else facts)
+        tuned = Tuned(paths.tuned, machine)
 
         pool = Pool(
             current_settings,
             all_loaders,
             memory.available,
-            device_memory=free_on_devices,
+            device_memory=lambda: context.free_on_devices(),
             device_total=lambda: total_device_memory(context.detected()),
             history=history,
             experience=experience,
             measurements=measurements,
             plan=lambda facts, loader, parameters: context.plan(facts, loader, parameters),
             engines=lambda: context.engines(),
+            tuned=tuned,
         )
         chats = ChatService(pool, store, presets, current_settings, extensions)
         context = cls(
@@ -143,6 +144,7 @@ class AppContext:
             measurements,
             Benchmarks(lambda: context, paths.benchmarks),
             _plans(lambda: context, pool, PlanRecords(paths.plan_records, machine)),
+            Tunings(lambda: context, tuned),
         )
         return context
 
@@ -157,6 +159,7 @@ class AppContext:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self.tunings.stop()
         await self.monitor.close()
         await self.benchmarks.close()
         await self.chats.close()
@@ -188,6 +191,11 @@ class AppContext:
         if facts is None:
             facts = self._hardware = detect(self.paths.models)
         return facts
+
+    def free_on_devices(self) -> int | None:
+        """Free bytes of the GPUs at this moment; see `free_device_memory`. For other threads than the event loop's."""
+        facts = self.detected()
+        return free_device_memory(detect(self.paths.models) if facts.gpus else facts)
 
     def plan(self, facts: ModelFacts, loader: str, parameters: Mapping[str, Any]) -> MemoryPlan:
         """What loading `facts` with `loader` would take here, and whether it fits. Instant; for any thread.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from webui.cli import bench, care, failures, models, run, serve
+from webui.cli import bench, care, failures, models, run, serve, tune
 from webui.cli.ending import FAILED, INTERRUPTED, command
 
 application = typer.Typer(
@@ -21,6 +21,7 @@ application.command()(command(run.run))
 application.command()(command(models.models))
 application.command()(command(models.inspect))
 application.command()(command(bench.bench))
+application.command()(command(tune.tune))
 application.command()(command(failures.failures))
 application.command()(command(care.setup))
 application.command()(command(care.doctor))
