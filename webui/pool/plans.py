@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from webui.loaders import processes
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.dry_run import plan_of
 from webui.loaders.held_memory import Held, held_memory
+from webui.loaders.llama_log import EnginePlan
 from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
 from webui.planning.alternatives import plan
@@ -34,6 +37,21 @@ from webui.pool.status import PoolStatus
 FRESH_SECONDS = 3.0
 """How old the figures of GPUs may be for an instant plan."""
 FILES = ("projector", "lora")
+MOST_TOLD = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the model that is loaded was planned to take, as it was told before it was measured, and what it took."""
+
+    pid: int
+    planned: Mapping[str, int]
+    measured: Measured
+
+    @property
+    def compared(self) -> tuple[int, int]:
+        """Planned and measured bytes of the devices that were measured."""
+        return sum(self.planned.get(device, 0) for device in self.measured.devices), self.measured.total
 
 
 class Plans:
@@ -59,24 +77,32 @@ class Plans:
         self._looked_at = 0.0
         self._looking = threading.Lock()
         self._drafts: dict[tuple[Path, int], ModelFacts] = {}
+        self._told: OrderedDict[str, EnginePlan] = OrderedDict()
+        """What engines said of loads they were asked about."""
         self._held: Held | None = None
         """What the model that is loaded now holds."""
+        self.taken: Taken | None = None
+        """The plan of the model that is loaded now, beside what was measured; `None` until it is."""
 
     def plan(self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> MemoryPlan:
         """The instant plan of loading `facts` with `parameters` (the loader's full values)."""
         question, version = self._question(facts, spec, parameters)
-        found = plan(question)
+        found = plan(question, self._told.get(_key(question, version)))
         return replace(found, measured=self._records.measured(facts, spec.name, version, parameters))
 
     async def exact(self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> MemoryPlan:
-        """The plan with the engine's own figures. Raises `InvalidRequest` where the engine gives none."""
+        """The plan with the engine's own figures. Raises `InvalidRequest` where the engine gives none.
+
+        From then on `plan` uses them as well, for the same load.
+        """
         engine = await plan_of(spec, facts, parameters)
         await asyncio.to_thread(self._look_again)
 
         def ask() -> MemoryPlan:
-            question, version = self._question(facts, spec, parameters)
-            found = plan(question, engine)
-            return replace(found, measured=self._records.measured(facts, spec.name, version, parameters))
+            self._told[_key(*self._question(facts, spec, parameters))] = engine
+            while len(self._told) > MOST_TOLD:
+                self._told.popitem(last=False)
+            return self.plan(facts, spec, parameters)
 
         return await asyncio.to_thread(ask)
 
@@ -87,7 +113,7 @@ class Plans:
         async with contextlib.aclosing(self._pool.watch()) as statuses:
             async for status in statuses:
                 if status.model is None or status.pid is None:
-                    pid, self._held = None, None
+                    pid, self._held, self.taken = None, None, None
                     continue
                 tokens = status.used_tokens or 0
                 if status.running or (status.pid == pid and tokens <= used):
@@ -107,15 +133,26 @@ class Plans:
         devices = {CPU: held.total, **self._held_on_gpus(spec, family)}
         question, version = self._question(facts, spec, status.parameters, corrected=False)
         planned = {device.device: device.total for device in outline(question).devices}
+        measured = Measured(devices, time.time())
+        self.taken = Taken(status.pid, self._promised(status.pid, facts, spec, status.parameters), measured)
         self._records.add(
             facts,
             version,
             loader=spec.name,
             parameters=status.parameters,
             planned=planned,
-            measured=Measured(devices, time.time()),
+            measured=measured,
             used_tokens=used,
         )
+
+    def _promised(
+        self, pid: int, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]
+    ) -> Mapping[str, int]:
+        """The plan as it was before anything was measured of this process."""
+        if self.taken is not None and self.taken.pid == pid:
+            return self.taken.planned
+        question, _version = self._question(facts, spec, parameters)
+        return {device.device: device.total for device in outline(question).devices}
 
     def _held_on_gpus(self, spec: LoaderSpec, family: list[int]) -> dict[str, int]:
         found = {}
@@ -185,3 +222,9 @@ class Plans:
         if key not in self._drafts:
             self._drafts = {key: inspect_model(path)}
         return self._drafts[key]
+
+
+def _key(question: Question, version: str | None) -> str:
+    """What tells a load from others."""
+    facts, loader = question.facts, question.spec.name
+    return json.dumps([str(facts.path), facts.file_bytes, loader, version, question.parameters], sort_keys=True)
