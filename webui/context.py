@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class AppContext:
     tunings: Tunings
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     """Comes with the page; with it, the page asks for what is not everybody's to see."""
-    page_answers: dict[str, Callable[[str], Mapping[str, Any]]] = field(default_factory=dict)
+    page_answers: dict[str, Callable[[str], Awaitable[Mapping[str, Any]]]] = field(default_factory=dict)
     """Who answers what the page's own scripts ask, by name. The parts of the page put themselves here."""
     first_words: FirstWords = field(default_factory=FirstWords)
     startup_problems: list[AppError] = field(default_factory=list)

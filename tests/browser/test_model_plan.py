@@ -62,6 +62,20 @@ def test_the_bar_follows_the_context_as_it_is_typed(new_page: NewPage, app: AppP
     expect(cache).to_have_text(told)
 
 
+def test_the_engine_is_asked_and_what_was_loaded_stands_beside_its_plan(new_page: NewPage, app: AppProcess) -> None:
+    page = new_page(url=app.url)
+    plan = plan_of(page)
+    expect(page.locator("#model-status .loaded")).to_contain_text(re.compile(r"planned .* measured .* %"))
+    page.locator("#loader-xllamacpp-context-size input").fill("3072")
+    expect(plan).to_contain_text("computed from the file")
+    plan.get_by_role("button", name="ask the engine").click()
+    expect(plan).to_contain_text("the engine's own figures")
+    page.locator("#loader-xllamacpp-context-size input").fill("2560")
+    expect(plan).to_contain_text("computed from the file")
+    page.locator("#loader-xllamacpp-context-size input").fill("3072")
+    expect(plan).to_contain_text("the engine's own figures")
+
+
 def test_rubbish_in_a_field_is_named_and_loading_stays_possible(new_page: NewPage, app: AppProcess) -> None:
     page = new_page(url=app.url)
     plan = plan_of(page)

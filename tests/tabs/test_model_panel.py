@@ -12,6 +12,7 @@ from tests.tabs.stories import FACTS, KNOWN, attempt, degraded_status, failed_st
 from webui.errors import Cancelled, CorruptFile, DeviceOutOfMemory, EngineCrashed
 from webui.loaders.contract import LoadedModel
 from webui.models.facts import ModelFacts, ModelFormat
+from webui.planning.memory import MIB
 from webui.planning.recovery import StepKind
 from webui.planning.selection import Candidate
 from webui.pool import LoadRequest, PoolState, PoolStatus, Rung
@@ -107,6 +108,12 @@ def test_a_loaded_model_shows_the_device_in_use_and_the_notes() -> None:
     html = status_html(READY, 10.0, {})
     for part in ("old is loaded", "CPU", "4,096 tokens", "1.5 s", "1.00 MiB"):
         assert part in html
+
+
+def test_a_loaded_model_shows_its_plan_beside_what_was_measured() -> None:
+    html = status_html(READY, 10.0, {}, (412 * MIB, 405 * MIB))
+    assert "planned 412 MiB, measured 405 MiB (−1.7 %)" in html
+    assert "1.00 MiB" not in html
 
 
 def test_a_failed_swap_says_that_the_old_model_stays() -> None:

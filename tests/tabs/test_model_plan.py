@@ -5,6 +5,7 @@ The tests are coroutines: outside a running event loop Gradio makes a loop per c
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ from starlette.testclient import TestClient
 from tests.builders.gguf import tiny_llama_spm
 from webui.context import AppContext
 from webui.diagnostics.log import stop_logging
+from webui.errors import EngineRefused
 from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
 from webui.paths import Paths
@@ -26,7 +28,7 @@ from webui.server import create_api
 from webui.settings import Settings
 from webui.tabs.model import ModelTab
 from webui.tabs.model_choice import Choice
-from webui.tabs.model_plan import KEPT_MODELS
+from webui.tabs.model_plan import KEPT
 
 LOADER = "llama-cpp-python"
 REMOTE = {"server.host": "0.0.0.0", "server.auth": "me:secret", "server.api_key": "key"}
@@ -79,8 +81,8 @@ async def test_the_answer_is_the_plan_of_the_values_on_the_page(
 ) -> None:
     asked = planned(tab, monkeypatch)
     name = tab.plan.name(chosen)
-    usual = tab.plan.answer(question(tab, name))
-    longer = tab.plan.answer(question(tab, name, context_size=16_384, gpu_layers=3.0))
+    usual = await tab.plan.answer(question(tab, name))
+    longer = await tab.plan.answer(question(tab, name, context_size=16_384, gpu_layers=3.0))
     assert asked == [{}, {"context_size": 16_384, "gpu_layers": 3}]
     assert "KV cache" in usual["html"] and usual["html"] != longer["html"]
     assert usual["mark"] != longer["mark"]
@@ -110,7 +112,7 @@ async def test_values_are_read_as_a_load_reads_them(tab: ModelTab, chosen: Choic
 async def test_rubbish_in_a_field_is_named_instead_of_bars(
     tab: ModelTab, chosen: Choice, loader: str, values: dict[str, Any], said: str
 ) -> None:
-    answer = tab.plan.answer(question(tab, tab.plan.name(chosen), loader, **values))
+    answer = await tab.plan.answer(question(tab, tab.plan.name(chosen), loader, **values))
     assert said in answer["html"] and "plan-bar" not in answer["html"]
 
 
@@ -130,18 +132,18 @@ async def test_rubbish_in_a_field_is_named_instead_of_bars(
 )
 async def test_what_is_no_question_has_no_plan(tab: ModelTab, chosen: Choice, text: str) -> None:
     tab.plan.name(chosen)
-    assert tab.plan.answer(text)["html"] == ""
+    assert (await tab.plan.answer(text))["html"] == ""
 
 
 async def test_a_page_names_the_model_it_chose_and_no_file(tab: ModelTab, chosen: Choice) -> None:
     assert tab.plan.name(Choice()) == ""
-    assert tab.plan.answer(question(tab, chosen.path))["html"] == ""
+    assert (await tab.plan.answer(question(tab, chosen.path)))["html"] == ""
     name = tab.plan.name(chosen)
     assert chosen.path not in name
-    assert tab.plan.answer(question(tab, name))["html"]
-    for number in range(KEPT_MODELS):
+    assert (await tab.plan.answer(question(tab, name)))["html"]
+    for number in range(KEPT):
         tab.plan.name(Choice("", _named(chosen, f"{number}.gguf")))
-    assert tab.plan.answer(question(tab, name))["html"] == ""
+    assert (await tab.plan.answer(question(tab, name)))["html"] == ""
 
 
 def _named(chosen: Choice, name: str) -> ModelFacts:
@@ -152,8 +154,8 @@ def _named(chosen: Choice, name: str) -> ModelFacts:
 async def test_visitors_from_elsewhere_plan_what_they_may_load(tmp_path: Path, chosen: Choice) -> None:
     tab = drawn_tab(tmp_path / "remote", **REMOTE)
     name = tab.plan.name(chosen)
-    assert "plan-bar" in tab.plan.answer(question(tab, name))["html"]
-    refused = tab.plan.answer(question(tab, name, lora="/etc/passwd"))["html"]
+    assert "plan-bar" in (await tab.plan.answer(question(tab, name)))["html"]
+    refused = (await tab.plan.answer(question(tab, name, lora="/etc/passwd")))["html"]
     assert "at the machine itself only" in refused
     tab.context.store.close()
     stop_logging(tab.context.log)
@@ -167,6 +169,39 @@ async def test_an_alternative_reaches_every_loader_that_shares_the_field_and_not
     assert told[f"loader-{LOADER}-cache-type-k"] == "q8_0"
     assert {name.rpartition("-")[2] for name in told} == {"size", "k"}
     assert tab.controls.put(LOADER, {"context_size": -1}) == {}
+
+
+async def test_an_engine_that_gives_no_figures_is_said_to_once_it_was_asked(
+    tab: ModelTab, chosen: Choice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def exact_plan(facts: ModelFacts, loader: str, parameters: Mapping[str, Any]) -> MemoryPlan:
+        raise EngineRefused("It would not load this.", cause="the tensors are wrong")
+
+    monkeypatch.setattr(tab.context, "exact_plan", exact_plan)
+    text = question(tab, tab.plan.name(chosen), context_size=512)
+    before = await tab.plan.answer(text)
+    assert "ask the engine" in before["html"]
+    assert await tab.plan.answer(json.dumps({**json.loads(text), "exact": True})) == {}
+    after = await tab.plan.answer(text)
+    assert "It would not load this: the tensors are wrong" in after["html"] and after["mark"] != before["mark"]
+    other = await tab.plan.answer(question(tab, tab.plan.name(chosen), context_size=1024))
+    assert "would not load" not in other["html"]
+
+
+async def test_only_loaders_with_a_dry_run_are_asked(tab: ModelTab, chosen: Choice) -> None:
+    name = tab.plan.name(chosen)
+    for loader, spec in tab.context.loaders.items():
+        answer = await tab.plan.answer(question(tab, name, loader))
+        assert ("data-exact" in answer["html"]) is spec.has_dry_run
+
+
+async def test_an_engine_that_was_asked_answers_the_same_load_from_then_on(tab: ModelTab, chosen: Choice) -> None:
+    name = tab.plan.name(chosen)
+    text = question(tab, name, context_size=256)
+    await tab.plan.answer(json.dumps({**json.loads(text), "exact": True}))
+    told = (await tab.plan.answer(text))["html"]
+    assert "the engine's own figures" in html.unescape(told) and "data-exact" not in told
+    assert "computed from the file" in (await tab.plan.answer(question(tab, name, context_size=512)))["html"]
 
 
 async def test_the_route_answers_pages_that_have_the_key(tab: ModelTab, chosen: Choice) -> None:

@@ -7,7 +7,6 @@ GET  /page/monitor/KEY       what the machine is doing: samples from `since` on;
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ def routes(context: AppContext) -> APIRouter:
         if name not in context.page_answers:
             raise NotFound("No part of the page answers this.", hint="Reload the page.")
         question = (await request.body()).decode("utf-8", "replace")
-        return JSONResponse(await asyncio.to_thread(context.page_answers[name], question), headers=FRESH)
+        return JSONResponse(await context.page_answers[name](question), headers=FRESH)
 
     @router.get("/page/monitor/{key}")
     async def monitor(key: str, since: int = 0) -> JSONResponse:

@@ -9,13 +9,26 @@ from typing import Any
 
 from webui.errors import AppError
 from webui.planning.plan import Alternative, DevicePlan, MemoryPlan
-from webui.tabs.present import UNKNOWN, compared, date, escape, list_html, number, plural, size, verdict_html
+from webui.tabs.present import (
+    UNKNOWN,
+    compared,
+    date,
+    escape,
+    list_html,
+    number,
+    one_sentence,
+    plural,
+    size,
+    verdict_html,
+)
 
 LONGEST = 2.0
 """A bar is drawn at most this many times as long as its device; what is beyond is said in figures."""
 NOTICED = 100
 """Free memory that changes by less than the capacity's part in so many is not worth drawing anew."""
 
+
+ASK_HELP = "A dry run: the engine says what it would take, without loading. Takes about a second."
 
 SET = """
 element.addEventListener('click', (event) => {
@@ -36,10 +49,20 @@ class Part:
     help: str
 
 
-def plan_html(plan: MemoryPlan, context_size: int | None = None) -> str:
-    """The whole plan. `context_size` is that of the controls; `None` for a loader without that choice."""
+def plan_html(
+    plan: MemoryPlan, context_size: int | None = None, has_dry_run: bool = False, declined: AppError | None = None
+) -> str:
+    """The whole plan. `context_size` is that of the controls; `None` for a loader without that choice.
+
+    With `has_dry_run` the engine can be asked for its own figures; `declined` is why it gave none.
+    """
     total = f' <span class="plan-total">{size(plan.total)} in all</span>' if len(plan.devices) > 1 else ""
     basis = "the engine's own figures" if plan.exact else "computed from the file"
+    if has_dry_run and not plan.exact:
+        basis += f' · <button type="button" data-exact title="{ASK_HELP}">ask the engine</button>'
+    if declined is not None and not plan.exact:
+        told = verdict_html("warning", f"The engine gave no figures of its own. {one_sentence(declined)}")
+        basis += f'<span class="plan-declined">{told}</span>'
     head = (
         f'<div class="plan-head"><span role="status">{_verdict(plan)}</span>{total}'
         f'<span class="plan-basis">{basis}</span></div>'

@@ -275,11 +275,13 @@ class ModelTab:
         """The pool's state and the buttons that make sense in it; nothing where that is what the page shows."""
         status = self.context.pool.status
         offered = buttons(status, chosen.facts)
-        now = mark_of(offered, status_html(status, None, self.context.loaders))
+        taken = self.context.plans.taken
+        compared = taken.compared if taken is not None and taken.pid == status.pid else None
+        now = mark_of(offered, status_html(status, None, self.context.loaders, compared))
         if now == seen:
             return {self.seen: gr.skip()}
         return {
-            self.status: status_html(status, time.time(), self.context.loaders),
+            self.status: status_html(status, time.time(), self.context.loaders, compared),
             self.load: gr.update(value=offered.load, interactive=offered.can_load),
             self.cancel: gr.update(visible=offered.can_cancel),
             self.unload: gr.update(visible=offered.can_unload),

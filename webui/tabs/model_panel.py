@@ -18,6 +18,7 @@ from webui.tabs.degraded import banner_html
 from webui.tabs.ladder import ladder_html, last_load_html
 from webui.tabs.offers import remedies_html
 from webui.tabs.present import (
+    compared,
     duration,
     empty_html,
     escape,
@@ -93,17 +94,20 @@ def buttons(status: PoolStatus, facts: ModelFacts | None) -> Buttons:
     return Buttons(label, facts is not None and not loading, loading, loaded and not loading, writing)
 
 
-def status_html(status: PoolStatus, now: float | None, loaders: Mapping[str, LoaderSpec]) -> str:
+def status_html(
+    status: PoolStatus, now: float | None, loaders: Mapping[str, LoaderSpec], taken: tuple[int, int] | None = None
+) -> str:
     """What the pool is doing: the ladder of a load while it is climbed; otherwise what is loaded and what failed last.
 
-    `now` is on the wall clock; without it nothing that runs shows its time.
+    `now` is on the wall clock; without it nothing that runs shows its time. `taken` are the bytes that were planned and
+    those that were measured of the model that is loaded.
     """
     if status.state is PoolState.LOADING:
         return _loading(status, now, loaders)
     failed = "" if status.failure is None else _failure(status, status.failure, loaders)
     parts = [banner_html(status, place="model"), failed]
     if status.model is not None and status.facts is not None:
-        parts.append(_loaded(status, status.model, status.facts))
+        parts.append(_loaded(status, status.model, status.facts, taken))
     parts.append(list_html(remarks(status), tone="warning"))
     if status.finishing:
         parts.append(
@@ -142,7 +146,7 @@ def _aside(text: str) -> str:
     return f'<p class="aside">{escape(text)}</p>'
 
 
-def _loaded(status: PoolStatus, model: LoadedModel, facts: ModelFacts) -> str:
+def _loaded(status: PoolStatus, model: LoadedModel, facts: ModelFacts, taken: tuple[int, int] | None) -> str:
     rows = [
         ("Device", model.device),
         ("Loader", status.loader or model.engine),
@@ -150,7 +154,7 @@ def _loaded(status: PoolStatus, model: LoadedModel, facts: ModelFacts) -> str:
         ("Context", f"{number(model.context_size)} tokens"),
         ("Jobs at once", number(model.slots)),
         ("Loaded in", duration(status.load_seconds)),
-        ("Memory", size(status.memory_bytes)),
+        ("Memory", compared(*taken) if taken is not None else size(status.memory_bytes)),
     ]
     return f'<div class="loaded">{verdict_html("ok", f"{model_id(facts)} is loaded")}{facts_html(rows)}</div>'
 

@@ -7,8 +7,11 @@ own, so that an edit sends less than two kilobytes and redraws nothing but the b
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -25,10 +28,23 @@ from webui.tabs.model_controls import LoaderControls
 from webui.tabs.present import escape
 from webui.tabs.visible import mark_of
 
-KEPT_MODELS = 200
+KEPT = 200
 LOOK = "() => window.ggufPlan?.look()"
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a page asks: a chosen model, a loader, what its controls hold, whether the engine itself is to answer."""
+
+    facts: ModelFacts
+    loader: str
+    held: Mapping[Any, Any]
+    exact: bool
+
+    def key(self, parameters: Mapping[str, Any]) -> str:
+        return mark_of(self.facts.path, self.loader, json.dumps(parameters, sort_keys=True))
 
 
 class PlanPanel:
@@ -40,6 +56,9 @@ class PlanPanel:
     def __init__(self, context: AppContext, controls: LoaderControls) -> None:
         self.context, self.controls = context, controls
         self._chosen: OrderedDict[str, ModelFacts] = OrderedDict()
+        self._declined: OrderedDict[str, AppError] = OrderedDict()
+        """Why an engine gave no figures, by load."""
+        self._engine = asyncio.Lock()
         context.page_answers["plan"] = self.answer
 
     def build(self) -> None:
@@ -69,48 +88,83 @@ class PlanPanel:
         if choice.facts is None:
             return ""
         mark = mark_of(choice.facts.path)
-        self._chosen[mark] = choice.facts
-        self._chosen.move_to_end(mark)
-        while len(self._chosen) > KEPT_MODELS:
-            self._chosen.popitem(last=False)
+        keep(self._chosen, mark, choice.facts)
         return mark
 
-    def answer(self, question: str) -> dict[str, str]:
-        """The plan that the page's script asks for, and a mark of what in it is worth drawing. For any thread."""
-        asked = read_question(question)
-        noticed, html = self._drawn(self._chosen.get(str(asked.get("model"))), *loader_and_values(asked))
-        return {"mark": mark_of(noticed), "html": html}
+    async def answer(self, text: str) -> dict[str, str]:
+        """The plan that the page's script asks for, and a mark of what in it is worth drawing.
 
-    def _drawn(self, facts: ModelFacts | None, loader: str, values: dict[str, Any]) -> tuple[str, str]:
+        Where the engine is to be asked, nothing: its figures come with the next plan of the same load.
+        """
+        question = self._question(read_text(text))
+        if question is None:
+            return {"mark": "", "html": ""}
+        if question.exact:
+            await self._ask_engine(question)
+            return {}
+        return await asyncio.to_thread(self._drawn, question)
+
+    def _question(self, told: Mapping[str, Any]) -> Question | None:
+        facts = self._chosen.get(str(told.get("model")))
+        loader, values = loader_and_values(told)
         if facts is None or loader not in self.context.loaders:
-            return "", ""
+            return None
+        return Question(facts, loader, self.controls.held(loader, values), bool(told.get("exact")))
+
+    def _parameters(self, question: Question) -> dict[str, Any]:
+        """What a load would be asked for; raises as that would."""
+        parameters = self.controls.changed(question.loader, question.held)
+        if not local_only(self.context.settings):
+            refuse_local(self.context.loaders[question.loader].parameters, parameters)
+        return parameters
+
+    async def _ask_engine(self, question: Question) -> None:
+        key = ""
         try:
-            held = self.controls.held(loader, values)
-            parameters = self.controls.changed(loader, held)
-            if not local_only(self.context.settings):
-                refuse_local(self.context.loaders[loader].parameters, parameters)
-            plan = self.context.plan(facts, loader, parameters)
+            parameters = self._parameters(question)
+            key = question.key(parameters)
+            async with self._engine:
+                await self.context.exact_plan(question.facts, question.loader, parameters)
+            self._declined.pop(key, None)
+        except AppError as error:
+            keep(self._declined, key, error)
+
+    def _drawn(self, question: Question) -> dict[str, str]:
+        facts, spec = question.facts, self.context.loaders[question.loader]
+        try:
+            parameters = self._parameters(question)
+            plan = self.context.plan(facts, question.loader, parameters)
         except AppError as error:
             html = refused_html(error)
-            return html, html
-        tokens = context_of(facts, self.controls.values(loader, held))
-        return plan_html(as_noticed(plan), tokens), plan_html(plan, tokens)
+            return {"mark": mark_of(html), "html": html}
+        tokens = context_of(facts, self.controls.values(question.loader, question.held))
+        declined = self._declined.get(question.key(parameters))
+        noticed, html = (plan_html(one, tokens, spec.has_dry_run, declined) for one in (as_noticed(plan), plan))
+        return {"mark": mark_of(noticed), "html": html}
 
     def _set(self, event: gr.EventData) -> dict[Any, Any]:
         """Put the parameters of an alternative into the controls."""
-        loader, values = loader_and_values(read_question(str(getattr(event, "asked", ""))))
+        loader, values = loader_and_values(read_text(str(getattr(event, "asked", ""))))
         return dict(self.controls.put(loader, values)) if loader in self.context.loaders else {}
 
 
-def read_question(text: str) -> dict[str, Any]:
+def keep(known: OrderedDict[str, Any], key: str, value: Any) -> None:
+    """Remember `value` as the newest, and forget the oldest of too many."""
+    known[key] = value
+    known.move_to_end(key)
+    while len(known) > KEPT:
+        known.popitem(last=False)
+
+
+def read_text(text: str) -> dict[str, Any]:
     """What the page's script has written; nothing where somebody else has."""
     try:
-        asked = json.loads(text)
+        told = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return asked if isinstance(asked, dict) else {}
+    return told if isinstance(told, dict) else {}
 
 
-def loader_and_values(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    values = asked.get("values")
-    return str(asked.get("loader")), values if isinstance(values, dict) else {}
+def loader_and_values(told: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    values = told.get("values")
+    return str(told.get("loader")), values if isinstance(values, dict) else {}

@@ -22,11 +22,14 @@
 
   let asking = false;
   let next = null;
+  let last = '{}';
+  const send = (question) => fetch(`page/answer/plan/${place().dataset.plan}`, { method: 'POST', body: question });
   const ask = async (question) => {
+    last = question;
     if (asking) { next = question; return; }
     asking = true;
     try {
-      const answer = await fetch(`page/answer/plan/${place().dataset.plan}`, { method: 'POST', body: question });
+      const answer = await send(question);
       if (answer.ok) draw(await answer.json());
     } catch { /* the app does not answer: live.js says so */ }
     asking = false;
@@ -44,6 +47,19 @@
     box.innerHTML = html;
     if (held) [...box.querySelectorAll('[data-set]')].find((button) => button.dataset.set === held)?.focus();
   };
+
+  // The engine's own figures take it a moment. They are asked for beside the plans, and the next plan has them.
+  const askEngine = async (button) => {
+    button.disabled = true;
+    button.textContent = 'asking the engine …';
+    try { await send(JSON.stringify({ ...JSON.parse(last), exact: true })); } catch { /* as above */ }
+    place().dataset.mark = '';
+    look();
+  };
+  document.addEventListener('click', ({ target }) => {
+    const button = target.closest?.('#model-plan [data-exact]');
+    if (button) askEngine(button);
+  });
 
   const edited = ({ target }) => { if (target.closest?.('#model-controls')) look(); };
   // Choosing from a list is a press of the mouse or a key, and no input.
