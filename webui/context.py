@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from webui.diagnostics.tuning import Tunings
 from webui.errors import AppError
 from webui.extensions import ExtensionHost
 from webui.hardware import detect, memory, this_host
+from webui.hardware.choice import GpuChoice, choose, environment
 from webui.hardware.facts import (
     GpuFacts,
     HardwareFacts,
@@ -38,6 +39,7 @@ from webui.paths import Paths
 from webui.planning.evidence import Engines, engines_here
 from webui.planning.plan import MemoryPlan
 from webui.pool import LoadRequest, Pool, PoolStatus
+from webui.pool.choosing import Devices
 from webui.pool.experience import Experience
 from webui.pool.history import History
 from webui.pool.measurements import Measurements
@@ -108,21 +110,22 @@ class AppContext:
             return fingerprint(context.detected())
 
         experience = Experience(paths.experience, machine)
-        measurements = Measurements(paths.measurements, machine)
-        tuned = Tuned(paths.tuned, machine)
+        measurements = Measurements(paths.measurements, machine, lambda: context.gpu_choice().key)
+        tuned = Tuned(paths.tuned, machine, lambda: context.gpu_choice().key)
 
         pool = Pool(
             current_settings,
             all_loaders,
             memory.available,
             device_memory=lambda: context.free_on_devices(),
-            device_total=lambda: total_device_memory(context.detected()),
+            device_total=lambda: total_device_memory(context.usable()),
             history=history,
             experience=experience,
             measurements=measurements,
             plan=lambda facts, loader, parameters: context.plan(facts, loader, parameters),
             engines=lambda: context.engines(),
             tuned=tuned,
+            devices=lambda: context.devices(),
         )
         chats = ChatService(pool, store, presets, current_settings, extensions)
         context = cls(
@@ -192,11 +195,6 @@ class AppContext:
             facts = self._hardware = detect(self.paths.models)
         return facts
 
-    def free_on_devices(self) -> int | None:
-        """Free bytes of the GPUs at this moment; see `free_device_memory`. For other threads than the event loop's."""
-        facts = self.detected()
-        return free_device_memory(detect(self.paths.models) if facts.gpus else facts)
-
     def plan(self, facts: ModelFacts, loader: str, parameters: Mapping[str, Any]) -> MemoryPlan:
         """What loading `facts` with `loader` would take here, and whether it fits. Instant; for any thread.
 
@@ -210,10 +208,13 @@ class AppContext:
 
     def _values(self, loader: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The full parameters that a load with `parameters` would have."""
-        spec, backends = self.loaders[loader], self.settings.backends
-        asked = {**backends.parameters(loader), **keep_known(spec.parameters, parameters)}
-        if not backends.gpu_enabled:
-            asked |= {name: value for name, value in spec.cpu_parameters.items() if name == "gpu_layers"}
+        spec, devices = self.loaders[loader], self.devices()
+        asked = {
+            **keep_known(spec.parameters, devices.parameters),
+            **self.settings.backends.parameters(loader),
+            **keep_known(spec.parameters, parameters),
+        }
+        asked |= spec.cpu_parameters if devices.processor else {}
         return dict(spec.parameters.parse(asked, where=f"the parameters of {spec.title}").model_dump(mode="json"))
 
     def usable_gpus(self, loader: str, gpus: tuple[GpuFacts, ...]) -> tuple[GpuFacts, ...]:
@@ -221,14 +222,43 @@ class AppContext:
         if not gpus:
             return ()
         known = next((ability for ability in self.abilities.known() if ability.loader == loader), None)
-        if not self.settings.backends.gpu_enabled or (known is not None and known.told and not known.devices):
+        if known is not None and known.told and not known.devices:
             return ()
-        return tuple(gpu for gpu in gpus if not gpu.integrated) or gpus
+        chosen = self.gpu_choice(gpus).gpus
+        return tuple(gpu for gpu in chosen if not gpu.integrated) or chosen
 
     def engines(self) -> Engines:
         """What is known of the engines here, as far as it is known without asking them. Looks at the disk."""
-        enabled = self.settings.backends.gpu_enabled
-        return engines_here(self.detected(), self.abilities.known(), self.loaders, gpu=enabled)
+        usable = bool(self.gpu_choice().gpus)
+        return engines_here(self.detected(), self.abilities.known(), self.loaders, gpu=usable)
+
+    def gpu_choice(self, gpus: tuple[GpuFacts, ...] | None = None) -> GpuChoice:
+        """Which of `gpus`, or of those that were detected, models may use by the settings as they are."""
+        profile = self.settings.hardware.in_use()
+        among = self.detected().gpus if gpus is None else gpus
+        return choose(among, profile.gpus, processor=self._processor_alone, split=profile.split)
+
+    @property
+    def _processor_alone(self) -> bool:
+        return self.settings.hardware.in_use().processor or not self.settings.backends.gpu_enabled
+
+    def usable(self, *, now: bool = False) -> HardwareFacts:
+        """The machine as models may use it: without the GPUs that are left out. `now` looks at the GPUs anew."""
+        facts = self.detected()
+        facts = detect(self.paths.models) if now and facts.gpus else facts
+        choice = self.gpu_choice(facts.gpus)
+        return replace(facts, gpus=choice.gpus, problems=() if choice.left_out else facts.problems)
+
+    def free_on_devices(self) -> int | None:
+        """Free bytes of the GPUs that models may use, at this moment."""
+        return free_device_memory(self.usable(now=True))
+
+    def devices(self) -> Devices:
+        """What the choice of GPUs means for a worker; holds from its start to its end."""
+        choice = self.gpu_choice()
+        split = {"tensor_split": ",".join(f"{share:g}" for share in choice.split)} if choice.split else {}
+        processor = self._processor_alone or (bool(choice.left_out) and not choice.gpus)
+        return Devices(environment(choice), split, processor=processor)
 
     def save_settings(self, changes: Mapping[str, Any]) -> Settings:
         """Validate and write `changes` (dotted keys); from now on they hold. Raises `InvalidSetting`."""

@@ -16,7 +16,7 @@ from webui.paths import Paths
 from webui.planning.evidence import Engines
 from webui.planning.memory import estimate
 from webui.pool import Pool
-from webui.pool.choosing import PlanOf
+from webui.pool.choosing import Devices, PlanOf
 from webui.pool.measurements import Measurements
 from webui.settings import Settings
 
@@ -45,6 +45,7 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[Callable[..., Pool]]:
         measurements: Measurements | None = None,
         plan: PlanOf | None = None,
         engines: Callable[[], Engines] = Engines,
+        devices: Callable[[], Devices] = Devices,
         **command_line: Any,
     ) -> Pool:
         known = {spec.name: spec for spec in loaders}
@@ -52,7 +53,7 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[Callable[..., Pool]]:
         settings = Settings.load(
             Paths.from_environment({"GGUF_HOME": str(tmp_path)}), environment={}, command_line=values, loaders=known
         )
-        knowledge: dict[str, Any] = {"measurements": measurements, "plan": plan, "engines": engines}
+        knowledge: dict[str, Any] = {"measurements": measurements, "plan": plan, "engines": engines, "devices": devices}
         pool = Pool(lambda: settings, known, lambda: available, device_memory=lambda: 0, **knowledge)
         pools.append(pool)
         return pool

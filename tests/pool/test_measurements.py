@@ -132,3 +132,16 @@ def test_a_disk_that_takes_nothing_costs_a_warning(tmp_path: Path, caplog: pytes
             kept.add(facts, "1.0", replace(BENCH, depth=depth))
     assert len(kept.of(facts, VERSIONS)) == 2
     assert caplog.text.count("What was measured is not kept on disk for now") == 1
+
+
+def test_another_choice_of_gpus_has_measurements_of_its_own(tmp_path: Path) -> None:
+    facts, chosen = model(tmp_path), [""]
+    kept = Measurements(tmp_path / "measurements.json", lambda: "this one", lambda: chosen[0])
+    kept.add(facts, "1.0", BENCH)
+    chosen[0] = "GPU-one"
+    assert kept.of(facts, VERSIONS) == ()
+    one = replace(BENCH, tokens_per_second=20.0)
+    kept.add(facts, "1.0", one)
+    assert kept.of(facts, VERSIONS) == (one,)
+    chosen[0] = ""
+    assert kept.of(facts, VERSIONS) == (BENCH,)

@@ -172,7 +172,13 @@ class Work:
         limits = self._context.settings.limits
         load_seconds = max(LEAST_LOAD_SECONDS, 60 * self._wanted.minutes * MOST_OF_A_LOAD)
         memory = limits.worker_memory_mib * 1024 * 1024 if limits.worker_memory_mib else None
-        bounds = WorkerLimits(limits.start_timeout_seconds, min(limits.load_timeout_seconds, load_seconds), memory)
+        devices = await asyncio.to_thread(self._context.devices)
+        bounds = WorkerLimits(
+            limits.start_timeout_seconds,
+            min(limits.load_timeout_seconds, load_seconds),
+            memory,
+            devices.environment,
+        )
         bench = TrialBench(facts, self._context.loaders, self._plan(), bounds)
         try:
             await self._calibrate(bench, search)

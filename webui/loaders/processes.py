@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ if sys.platform == "win32":
     OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
 
-def environment(mark: str) -> dict[str, str]:
-    """The environment of a worker: this process's, with what makes its output readable at once."""
+def environment(mark: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker: this process's, `variables`, and what makes its output readable at once."""
     return {
         **os.environ,
+        **variables,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",

@@ -15,8 +15,8 @@ import logging
 import sys
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,14 @@ class WorkerLimits:
     may take.
 
     `memory_bytes` bounds what a process can write to (RLIMIT_DATA, on Linux; without effect elsewhere), not the weights
-    it maps from a file, which the system can take back at any time.
+    it maps from a file, which the system can take back at any time. `environment` holds the variables that say which
+    GPUs it may see.
     """
 
     start_seconds: float = 60.0
     load_seconds: float = 600.0
     memory_bytes: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class WorkerProcess:
@@ -112,7 +114,7 @@ class WorkerProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=BLOCK,
-                env=processes.environment(self._mark),
+                env=processes.environment(self._mark, self.limits.environment),
                 **processes.OWN_GROUP,
             )
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -29,22 +29,34 @@ PlanOf = Callable[[ModelFacts, str, Mapping[str, Any]], MemoryPlan]
 
 
 @dataclass(frozen=True, slots=True)
+class Devices:
+    """The GPUs that models may use: the `environment` that keeps a worker to them, the `parameters` that follow from
+    the choice where nobody set others, and whether the `processor` is all there is to use.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    processor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What can be tried for a request.
 
     `candidates` are all loaders, judged; `situation` holds the suitable ones with their parameters, `versions` those
     of their engines. `passed_over` are loaders that would have come first and cannot be tried, each with the reason:
-    not installed, or configured with parameters that are not valid.
+    not installed, or configured with parameters that are not valid. `devices` are those that may be used now.
     """
 
     candidates: tuple[Candidate, ...]
     situation: Situation
     versions: Mapping[str, str | None]
     passed_over: tuple[tuple[str, AppError], ...] = ()
+    devices: Devices = field(default_factory=Devices)
 
 
 class Chooser:
-    """See the module. `settings`, `plan` and `engines` are asked anew at each use; `plan` may refuse a parameter."""
+    """See the module. The functions are asked anew at each use; `plan` may refuse a parameter."""
 
     def __init__(
         self,
@@ -56,6 +68,7 @@ class Chooser:
         plan: PlanOf | None = None,
         engines: Callable[[], Engines] = Engines,
         tuned: Tuned | None = None,
+        devices: Callable[[], Devices] = Devices,
     ) -> None:
         self._settings = settings
         self._loaders = loaders
@@ -64,6 +77,7 @@ class Chooser:
         self._plan = plan
         self._engines = engines
         self._tuned = tuned if tuned is not None else Tuned(None, lambda: "")
+        self._devices = devices
 
     def rank(
         self, facts: ModelFacts, loader: str = "auto", parameters: Mapping[str, Any] = MappingProxyType({})
@@ -96,10 +110,11 @@ class Chooser:
         asked: dict[str, Mapping[str, Any]] = {}
         plans: dict[str, MemoryPlan] = {}
         versions = {name: one.version for name, one in found.items() if one.ok}
-        tuned = self._tuned_with(facts, versions)
+        tuned, devices = self._tuned_with(facts, versions), self._devices()
         for name in versions:
             with contextlib.suppress(AppError):
-                full = self._parameters(self._loaders[name], parameters, strict=False, tuned=tuned.get(name))
+                beneath = {**devices.parameters, **tuned.get(name, {})}
+                full = self._parameters(self._loaders[name], parameters, devices, beneath, strict=False)
                 asked[name] = full.model_dump(mode="json")
                 if self._plan is not None and verdict_of(self._loaders[name], facts).ok:
                     plans[name] = self._plan(facts, name, asked[name])
@@ -110,7 +125,7 @@ class Chooser:
 
         Raises the refusal when no loader is suitable, and `InvalidSetting` when the only one's parameters are wrong.
         """
-        facts, forced = request.facts, request.loader not in AUTO
+        facts, forced, devices = request.facts, request.loader not in AUTO, self._devices()
         candidates = self.rank(facts, request.loader, request.parameters)
         suitable = [candidate for candidate in candidates if candidate.suitable]
         if not suitable:
@@ -121,7 +136,8 @@ class Chooser:
         for candidate in suitable:
             try:
                 spec = self._loaders[candidate.loader]
-                parameters = self._parameters(spec, request.parameters, strict=forced, tuned=tuned.get(spec.name))
+                beneath = {**devices.parameters, **tuned.get(spec.name, {})}
+                parameters = self._parameters(spec, request.parameters, devices, beneath, strict=forced)
                 asked[candidate.loader] = parameters.model_dump(mode="json")
             except AppError as error:
                 refused.append((candidate.loader, error))
@@ -140,7 +156,7 @@ class Chooser:
             fallback=self._settings().backends.fallback_enabled,
         )
         missing = [] if forced else self._missing(candidates, first=situation.candidates[0].loader)
-        return Choice(candidates, situation, versions, (*missing, *refused))
+        return Choice(candidates, situation, versions, (*missing, *refused), devices)
 
     def tuned(
         self, facts: ModelFacts, parameters: Mapping[str, Any] = MappingProxyType({})
@@ -166,15 +182,21 @@ class Chooser:
         return self._loaders[name].availability(facts, {**configured, **parameters}).version
 
     def _parameters(
-        self, spec: LoaderSpec, asked: Mapping[str, Any], *, strict: bool, tuned: Mapping[str, Any] | None
+        self,
+        spec: LoaderSpec,
+        asked: Mapping[str, Any],
+        devices: Devices,
+        beneath: Mapping[str, Any],
+        *,
+        strict: bool,
     ) -> Parameters:
-        """Tuned values, over them configured ones, over them those asked for.
+        """What was found to be good (`beneath`), over it configured values, over them those asked for.
 
         Not `strict`: values meant for another loader are left out.
         """
         backends = self._settings().backends
         wanted = asked if strict else keep_known(spec.parameters, asked)
-        values = {**(tuned or {}), **backends.parameters(spec.name), **wanted}
-        if not backends.gpu_enabled and "gpu_layers" in spec.parameters.model_fields:
-            values["gpu_layers"] = 0
+        values = {**keep_known(spec.parameters, beneath), **backends.parameters(spec.name), **wanted}
+        if devices.processor or not backends.gpu_enabled:
+            values |= spec.cpu_parameters
         return spec.parameters.parse(values, where=f"the parameters of {spec.title}")

@@ -21,10 +21,12 @@ SHALLOW = 2048
 
 
 class Measurements:
-    """`FileNotes` of speeds: the same promises, threads and constructor. Never raises."""
+    """`FileNotes` of speeds: the same promises, threads and arguments. Never raises."""
 
-    def __init__(self, path: Path | None, machine: Callable[[], str]) -> None:
-        self._notes = FileNotes(path, machine, subject="What was measured", sound=_sound, most_files=MOST_FILES)
+    def __init__(self, path: Path | None, machine: Callable[[], str], gpus: Callable[[], str] = lambda: "") -> None:
+        self._notes = FileNotes(
+            path, machine, subject="What was measured", sound=_sound, most_files=MOST_FILES, gpus=gpus
+        )
 
     def of(self, facts: ModelFacts, versions: Mapping[str, str | None]) -> tuple[Speed, ...]:
         """What was measured of `facts` with the engines of these `versions` (by loader), oldest first of each loader.

@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 Content = dict[str, Any]
 """A note itself: plain JSON types, `loader` among them."""
 Entry = dict[str, Any]
-"""`files` (the identity of the model), `machine`, `version` (of the engine) and `known` (the content)."""
+"""`files` (the identity of the model), `machine`, `version` (of the engine), `gpus` and `known` (the content)."""
 Change = Callable[[list[Content]], list[Content]]
 
 
@@ -30,7 +30,9 @@ class FileNotes:
     """Notes by the model's path, oldest first. With `path` None they are kept in memory alone. Never raises.
 
     `subject` begins the sentences of the log. `machine` names the machine as far as engines care; it is asked at the
-    first use and may take a moment. `sound` tells a usable content; it may raise `KeyError` or `TypeError` for others.
+    first use and may take a moment. `gpus` names the choice of GPUs that holds now: notes that were made with another
+    choice are kept and say nothing meanwhile. `sound` tells a usable content; it may raise `KeyError` or `TypeError`
+    for others.
     Methods read and write files: call them in a thread. They may be called from several.
     """
 
@@ -42,6 +44,7 @@ class FileNotes:
         subject: str,
         sound: Callable[[Content], bool],
         most_files: int,
+        gpus: Callable[[], str] = lambda: "",
     ) -> None:
         self._path = path
         self._ask_machine = machine
@@ -49,6 +52,7 @@ class FileNotes:
         self._subject = subject
         self._sound = sound
         self._most_files = most_files
+        self._gpus = gpus
         self._lock = threading.Lock()
         self._entries: dict[str, list[Entry]] = {}
         self._ahead = path is None
@@ -68,21 +72,25 @@ class FileNotes:
             holding = [entry for entry in mine if self._holds(entry, identity, versions)]
             if len(holding) < len(mine):
                 self._replace(entries, facts, holding)
-            return [entry["known"] for entry in holding if entry["known"]["loader"] in versions]
+            gpus = self._gpus() if holding else ""
+            now = [entry["known"] for entry in holding if entry.get("gpus", "") == gpus]
+            return [known for known in now if known["loader"] in versions]
 
     def change(self, facts: ModelFacts, loader: str, version: str | None, change: Change) -> None:
         """Put what `change` makes of the notes of `loader` about `facts` that hold in their place, as the latest."""
-        machine, identity = self._this_machine(), _identity(facts)
+        identity, gpus = _identity(facts), self._gpus()
+        stamp = {"files": identity, "machine": self._this_machine(), "version": version, "gpus": gpus}
+
+        def concerned(entry: Entry) -> bool:
+            return bool(entry["known"]["loader"] == loader and entry.get("gpus", "") == gpus)
+
         with self._lock:
             entries = self._read()
             mine = entries.get(str(facts.path), [])
-            others = [entry for entry in mine if entry["known"]["loader"] != loader]
+            others = [entry for entry in mine if not concerned(entry)]
             holding = [entry for entry in mine if self._holds(entry, identity, {loader: version})]
-            before = [entry["known"] for entry in holding if entry["known"]["loader"] == loader]
-            after = [
-                {"files": identity, "machine": machine, "version": version, "known": known} for known in change(before)
-            ]
-            self._replace(entries, facts, [*others, *after])
+            before = [entry["known"] for entry in holding if concerned(entry)]
+            self._replace(entries, facts, [*others, *({**stamp, "known": known} for known in change(before))])
 
     def forget(self, facts: ModelFacts) -> None:
         """Drop everything noted of `facts`."""

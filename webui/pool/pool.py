@@ -23,7 +23,7 @@ from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
 from webui.planning.evidence import Engines
 from webui.planning.selection import Candidate
-from webui.pool.choosing import Chooser, PlanOf
+from webui.pool.choosing import Chooser, Devices, PlanOf
 from webui.pool.experience import Experience
 from webui.pool.history import History, Rate
 from webui.pool.jobs import Job, Remake
@@ -49,7 +49,7 @@ class Pool:
 
     `available_memory` and `device_memory` say how many bytes are free on the host and on the GPUs (0: there is no GPU,
     `None`: unknown), `device_total` how many these have; the latter two may take their time and are asked in a thread,
-    as are `plan` and `engines`, by which the loader is chosen.
+    as are `plan` and `engines`, by which the loader is chosen, and `devices`, to which its worker is kept.
     """
 
     def __init__(
@@ -66,11 +66,14 @@ class Pool:
         plan: PlanOf | None = None,
         engines: Callable[[], Engines] = Engines,
         tuned: Tuned | None = None,
+        devices: Callable[[], Devices] = Devices,
     ) -> None:
         self._history = history if history is not None else History(None)
         experience = experience if experience is not None else Experience(None, lambda: "")
         measurements = measurements if measurements is not None else Measurements(None, lambda: "")
-        self._chooser = Chooser(settings, loaders, experience, measurements, plan=plan, engines=engines, tuned=tuned)
+        self._chooser = Chooser(
+            settings, loaders, experience, measurements, plan=plan, engines=engines, tuned=tuned, devices=devices
+        )
         self._signal = Signal()
         self._residents = Residents(
             settings,

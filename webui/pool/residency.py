@@ -7,8 +7,8 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from webui.errors import AppError, Cancelled, EngineHung, NotLoaded
 from webui.loaders.contract import Chunk, Finished, GenerationRequest, LoadedModel, LoaderSpec
@@ -60,7 +60,8 @@ class Residency:
     """A model that is loading, loaded, or restarting. Jobs may be submitted from the first moment on.
 
     `failed` holds the error once the model is lost for good. `attempt` is how it was loaded, `situation` all that was
-    tried until then, `phase` how far a load has come ("start", "load", "canary").
+    tried until then, `phase` how far a load has come ("start", "load", "canary"). `environment` keeps its workers to
+    the GPUs that were chosen when it was asked for.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Residency:
         self.started_at: float | None = None
         self.load_seconds: float | None = None
         self.restart_note = ""
+        self.environment: Mapping[str, str] = {}
         self._surroundings = surroundings
         self._limits = limits
         self._silence_seconds = silence_seconds
@@ -113,7 +115,7 @@ class Residency:
         On failure nothing is left of the attempt; `phase` says how far it came.
         """
         began = time.monotonic()
-        worker = WorkerProcess(spec, limits=self._limits)
+        worker = WorkerProcess(spec, limits=replace(self._limits, environment=self.environment))
         self.phase = "start"
         try:
             progress(f"starting {spec.title}", None)

@@ -180,7 +180,7 @@ class Residents:
         previous = self.current
         try:
             choice = await asyncio.to_thread(self._chooser.choose, request)
-            self.candidates = choice.candidates
+            self.candidates, incoming.environment = choice.candidates, choice.devices.environment
             climb = self._climb(incoming, choice.situation, choice.versions, ladder)
             for loader, error in choice.passed_over:
                 reason = "It stands first in the order of priority."
@@ -256,6 +256,7 @@ class Residents:
         if previous.attempt is None or previous.situation is None:
             raise AssertionError("a model that answered knows how it was loaded")
         ladder.progress(f"bringing back {model_id(previous.facts)}", None)
+        restored.environment = previous.environment
         climb = self._climb(restored, replace(previous.situation, tried=(), elapsed_seconds=0.0), {}, ladder)
         why = "Brought back: the new model could not be loaded."
         try:

@@ -39,8 +39,10 @@ class TunedSetting:
 class Tuned:
     """`FileNotes` of one setting for each loader: the same promises, threads and constructor. Never raises."""
 
-    def __init__(self, path: Path | None, machine: Callable[[], str]) -> None:
-        self._notes = FileNotes(path, machine, subject="The best settings found", sound=_sound, most_files=MOST_FILES)
+    def __init__(self, path: Path | None, machine: Callable[[], str], gpus: Callable[[], str] = lambda: "") -> None:
+        self._notes = FileNotes(
+            path, machine, subject="The best settings found", sound=_sound, most_files=MOST_FILES, gpus=gpus
+        )
 
     def of(self, facts: ModelFacts, versions: Mapping[str, str | None]) -> dict[str, TunedSetting]:
         """The settings found for `facts`, by loader, with the engines of these `versions`."""

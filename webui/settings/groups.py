@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from webui.loaders.parameters import Control, Group, Parameters
+from webui.settings.profiles import BUILT_IN, Profile, checked_profiles, read_profile
 
 
 class Secret:
@@ -34,6 +35,7 @@ def empty_is_none(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
+Profiles = Annotated[tuple[str, ...], BeforeValidator(split_commas), AfterValidator(checked_profiles)]
 Folder = Annotated[Path | None, BeforeValidator(empty_is_none)]
 OptionalText = Annotated[str | None, BeforeValidator(empty_is_none)]
 
@@ -128,6 +130,43 @@ class BackendSettings(Parameters):
     ] = ()
 
 
+class HardwareSettings(Parameters):
+    gpus: Annotated[
+        Names,
+        Control(
+            "GPUs",
+            "GPUs that models may use: by uuid, place on the bus, vendor and number as nvidia:0, or number alone. "
+            "Empty is all of them. Holds from the next load.",
+            group=Group.BASIC,
+        ),
+    ] = ()
+    profiles: Annotated[
+        Profiles,
+        Control(
+            "Hardware profiles",
+            "Named choices, each as NAME = all, cpu or GPUs with spaces between them, then perhaps split 3:1, the "
+            "share of each GPU.",
+        ),
+    ] = ()
+    profile: Annotated[
+        str,
+        Control(
+            "Hardware profile in use",
+            "all, quiet (the processor alone) or a name from profiles. Empty follows the GPUs named above.",
+            group=Group.BASIC,
+        ),
+    ] = ""
+
+    def known(self) -> tuple[Profile, ...]:
+        """The profiles that there always are, and the user's own."""
+        return (*BUILT_IN, *(read_profile(line) for line in self.profiles))
+
+    def in_use(self) -> Profile:
+        """The chosen profile; without one, or with one that is not there any more, the GPUs named in `gpus`."""
+        named = Profile("", self.gpus)
+        return next((one for one in self.known() if one.name == self.profile), named)
+
+
 class ModelsSettings(Parameters):
     directory: Annotated[
         Folder,
@@ -216,6 +255,7 @@ class ExtensionSettings(Parameters):
 GROUPS: dict[str, type[Parameters]] = {
     "server": ServerSettings,
     "backends": BackendSettings,
+    "hardware": HardwareSettings,
     "models": ModelsSettings,
     "limits": LimitSettings,
     "chat": ChatSettings,

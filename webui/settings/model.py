@@ -21,6 +21,7 @@ from webui.settings.groups import (
     ChatSettings,
     ExtensionSettings,
     GeneralSettings,
+    HardwareSettings,
     LimitSettings,
     ModelsSettings,
     ServerSettings,
@@ -84,6 +85,7 @@ class Settings:
 
     server: ServerSettings
     backends: Backends
+    hardware: HardwareSettings
     models: ModelsSettings
     limits: LimitSettings
     chat: ChatSettings
@@ -224,10 +226,32 @@ class _Merge:
                     source=self.sources[key],
                 )
                 if key == "backends.preferred_backend":
-                    if self.sources[key] == COMMAND_LINE or self.sources[key].startswith("GGUF_"):
+                    if self._forced(key):
                         raise error
                     del self.values[key], self.sources[key]
                 self.problems.append(error)
+
+    def check_profile(self) -> None:
+        """A hardware profile that is named and is not one."""
+        key, name = "hardware.profile", self.values.get("hardware.profile", "")
+        lines = self.values.get("hardware.profiles", ())
+        known = [one.name for one in HardwareSettings(profiles=lines).known()]
+        if not name or name in known:
+            return
+        error = InvalidSetting(
+            f"{key} in {self.sources[key]} names {name}, which is not a hardware profile",
+            hint=f"Hardware profiles are {', '.join(known)}. All GPUs named in hardware.gpus are used until then.",
+            key=key,
+            source=self.sources[key],
+        )
+        if self._forced(key):
+            raise error
+        del self.values[key], self.sources[key]
+        self.problems.append(error)
+
+    def _forced(self, key: str) -> bool:
+        """Whether this start says so, and is better not made than made otherwise."""
+        return self.sources[key] == COMMAND_LINE or self.sources[key].startswith("GGUF_")
 
     def section(self, name: str) -> dict[str, Any]:
         prefix = f"{name}."
@@ -264,6 +288,7 @@ def _merge(inputs: Inputs) -> Settings:
     for layer in read_layers(inputs.paths, inputs.environment, inputs.command_line, merge.keys, inputs.started_in):
         merge.add(layer)
     merge.check_names()
+    merge.check_profile()
     groups: dict[str, Any] = {name: _group(group, merge.section(name)) for name, group in GROUPS.items()}
     declared: BackendSettings = groups.pop("backends")
     backends = Backends(declared, _order(declared, merge.loaders), merge.loader_parameters())
