@@ -156,10 +156,10 @@ def write(
     tokens += [f"t{number}" for number in range(vocabulary - len(tokens))]
     writer.add_token_list(tokens)
     writer.add_token_types([3, 3, *[1] * (len(tokens) - 2)])
-    writer.add_token_merges(["t h"])
+    writer.add_token_merges(["t h", *(f"t {number}" for number in range(len(tokens) - 1))])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
-    for name, shape in tensors.items():
+    for name, shape in sorted(tensors.items(), key=_in_order):
         small = len(shape) == 1 or _SMALL.search(name)
         kind = gguf.GGMLQuantizationType["F32" if small else quantization]
         block, size = gguf.GGML_QUANT_SIZES[kind]
@@ -246,6 +246,14 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Value) -> None:
         writer.add_float32(key, value)
     else:
         writer.add_array(key, value)
+
+
+def _in_order(tensor: tuple[str, Any]) -> tuple[int, str]:
+    """As converters write tensors: the embedding, block by block, the output."""
+    found = re.match(r"blk\.(\d+)\.", tensor[0])
+    if found:
+        return int(found[1]), tensor[0]
+    return (1 << 30 if tensor[0].startswith("output") else -1), tensor[0]
 
 
 def _aligned(size: int) -> int:

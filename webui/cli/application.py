@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from webui.cli import bench, care, failures, models, run, serve, tune
+from webui.cli import bench, care, failures, models, plan, run, serve, tune
 from webui.cli.ending import FAILED, INTERRUPTED, command
 
 application = typer.Typer(
@@ -20,6 +20,7 @@ application.callback(invoke_without_command=True)(serve.start)
 application.command()(command(run.run))
 application.command()(command(models.models))
 application.command()(command(models.inspect))
+application.command()(command(plan.plan))
 application.command()(command(bench.bench))
 application.command()(command(tune.tune))
 application.command()(command(failures.failures))

@@ -19,7 +19,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from webui.errors import AppError, InvalidRequest, UnsupportedFormat
+from webui.errors import AppError, UnsupportedFormat
 from webui.loaders.parameters import Parameters
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts, ModelFormat
@@ -160,9 +160,9 @@ class Loader(ABC, Generic[P]):
     def dry_run(self) -> None:
         """Let the engine plan the load without doing it, and print its log; instead of `load`, in a process of its own.
 
-        See `webui.loaders.dry_run`. Raises `InvalidRequest` where the engine cannot.
+        For `webui.loaders.dry_run`. A loader that does not define it has no dry run.
         """
-        raise InvalidRequest(f"{type(self).__name__} has no dry run.")
+        raise NotImplementedError
 
     def close(self) -> None:
         """Let go of what the process's end would not: child processes, temporary files. May be called twice."""

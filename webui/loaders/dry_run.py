@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from webui.errors import AppError, TimedOut
+from webui.errors import AppError, InvalidRequest, TimedOut
 from webui.loaders import processes
 from webui.loaders.causes import explain_lines
 from webui.loaders.contract import LoaderSpec
@@ -29,8 +29,14 @@ TRIES = 3
 async def plan_of(spec: LoaderSpec, facts: ModelFacts, parameters: Mapping[str, Any]) -> EnginePlan:
     """The engine's own figures for loading `facts` with `parameters` (the loader's full values).
 
-    Raises what its log proves where it would not load the file, and `TimedOut`.
+    Raises what its log proves where it would not load the file, `TimedOut`, and `InvalidRequest` where the loader's
+    engine cannot say.
     """
+    if not spec.has_dry_run:
+        raise InvalidRequest(
+            f"{spec.title} cannot plan a load without doing it.",
+            hint="Ask for the plan that is computed from the file.",
+        )
     question = json.dumps(
         {
             "loader": reference(spec.loader),

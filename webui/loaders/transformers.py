@@ -178,6 +178,6 @@ SPEC = LoaderSpec(
     cpu_parameters={"device_map": "cpu"},
     cache_grows=True,
     logits_of_all=False,
-    engine_bytes=512 * 1024 * 1024,
+    engine_bytes=300 * 1024 * 1024,
     weight_bytes=weight_bytes,
 )

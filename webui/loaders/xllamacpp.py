@@ -274,5 +274,5 @@ SPEC = LoaderSpec(
     safe_steps=({"cpu_repacking": "off"}, {"flash_attention": "off"}),
     cpu_parameters={"gpu_layers": 0},
     logits_of_all=False,
-    engine_bytes=26 * 1024 * 1024,
+    engine_bytes=30 * 1024 * 1024,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from webui.loaders.contract import LoaderSpec
@@ -127,7 +127,7 @@ def parts(
     """
     loaded = _loaded_bytes(facts, spec, parameters, converts, bool(free))
     weights = _layers_weights(facts, loaded)
-    shape = cache_shape(facts, spec, parameters)
+    shape = _as_loaded(cache_shape(facts, spec, parameters), facts, spec, loaded)
     caches = _layers_caches(facts, shape, loaded)
     scores = parameters.get("flash_attention") == "off" or parameters.get("attention") == "eager"
     whole = ComputeShape(shape, scores, None if spec.logits_of_all else shape.jobs)
@@ -240,6 +240,12 @@ def _layers_weights(facts: ModelFacts, loaded: int) -> _Weights:
     layers, experts = [int(one * scale) for one in found.layers], [int(one * scale) for one in found.experts]
     embedding, output = int(found.embedding * scale), int(found.output * scale)
     return _Weights(layers, experts, embedding, output, loaded - sum(layers) - embedding - output, found.tied)
+
+
+def _as_loaded(shape: CacheShape, facts: ModelFacts, spec: LoaderSpec, loaded: int) -> CacheShape:
+    """An engine that converts the weights keeps its cache as it keeps them."""
+    single = spec.weight_bytes is not None and facts.parameter_count and loaded > 3 * facts.parameter_count
+    return replace(shape, type_k="f32", type_v="f32") if single else shape
 
 
 def _layers_caches(facts: ModelFacts, shape: CacheShape, weights: int) -> Sequence[int]:
