@@ -72,7 +72,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """Bytes. `engine` is what the engine's dry run said of cache and buffers, `said` what the plan says of them."""
+    """Bytes. Of cache and buffers alone, `said` is what the dry run told, `engine` what the load's log did."""
 
     case: Case
     facts: ModelFacts
@@ -109,6 +109,9 @@ LARGE = {
     "feed_forward_length": 5632,
     "block_count": 22,
 }
+LONG_WINDOW = {"context_size": 32_768, "micro_batch_size": 64}
+"""Of the masks for a long context only what has been read is used, so they are kept small here."""
+LONG = {**LONG_WINDOW, "cache_type_k": "q4_0", "cache_type_v": "q4_0"}
 EXPERTS = {**MIDDLE, "expert_feed_forward_length": 768}
 STARTER = Model("SmolLM2-135M")
 MODELS = {
@@ -136,12 +139,12 @@ def cases(server: Path) -> Iterator[Case]:
         yield Case(STARTER, loader, {"context_size": 4096, "use_mmap": False})
         yield Case(MODELS["tiny"], loader, {"context_size": 4096})
         yield Case(MODELS["llama"], loader, {"context_size": 4096})
-        yield Case(MODELS["llama"], loader, {"context_size": 32_768, "cache_type_k": "q4_0", "cache_type_v": "q4_0"})
+        yield Case(MODELS["llama"], loader, LONG)
         yield Case(MODELS["llama-f16"], loader, {"context_size": 16_384})
         yield Case(MODELS["llama-1b"], loader, {"context_size": 4096})
         yield Case(MODELS["llama-1b"], loader, {"context_size": 16_384, "cpu_repacking": "off"})
         yield Case(MODELS["qwen3"], loader, {"context_size": 8192, "micro_batch_size": 128})
-        yield Case(MODELS["gemma3"], loader, {"context_size": 32_768})
+        yield Case(MODELS["gemma3"], loader, LONG_WINDOW)
         yield Case(MODELS["gemma2"], loader, {"context_size": 8192, "full_window_cache": True})
         yield Case(MODELS["qwen3moe"], loader, {"context_size": 8192})
         yield Case(MODELS["gpt-oss"], loader, {"context_size": 16_384})
@@ -186,8 +189,7 @@ async def measure(case: Case, folder: Path, machine: Machine) -> Row:
     if spec.has_dry_run:
         answer = await plan_of(spec, facts, values)
         exact = outline(question, answer).total
-        engine = answer.cache + sum(answer.compute.values())
-        said = sum(device.kv_cache + device.compute for device in instant.devices)
+        said = answer.cache + sum(answer.compute.values())
     worker = WorkerProcess(spec)
     await worker.start()
     try:
@@ -241,7 +243,8 @@ than SmolLM2 have weights of zeros or of noise, since only their sizes matter.
 
 - The plan is off by {summary(row.error for row in rows)}.
 - With the engine's own figures (`plan --exact`) it is off by {summary(row.exact_error for row in rows)}.
-- Of cache and buffers alone, the plan differs from the engine's log by {summary(row.engine_error for row in rows)}.
+- Of cache and buffers alone, the exact plan differs from what the engine then logs by
+  {summary(row.engine_error for row in rows)}.
 
 {table(rows)}
 """
@@ -268,7 +271,7 @@ async def run(only: str) -> list[Row]:
                 sys.stdout.write(f"{case.model.name} {case.loader} {case.title}: {error.message} {error.cause}\n")
                 continue
             rows.append(row)
-            exact = "" if row.exact_error is None else f", exact {row.exact_error:+.1%}, engine {row.engine_error:+.1%}"
+            exact = "" if row.exact_error is None else f", exact {row.exact_error:+.1%}"
             sys.stdout.write(
                 f"{case.model.name} {case.loader} {case.title}: {row.measured.own / MIB:.0f} + "
                 f"{row.measured.mapped / MIB:.0f} MiB, plan {row.instant / MIB:.0f} ({row.error:+.1%}){exact}\n"
@@ -290,7 +293,9 @@ def main() -> int:
         cpu = detect(Path.cwd()).cpu
         PAGE.write_text(page(rows, f"{cpu.model or cpu.architecture}"), encoding="utf-8")
     good = max(errors) <= MOST_INSTANT and statistics.median(errors) <= MOST_MEDIAN
-    return 0 if good and (not exact or max(exact) <= MOST_EXACT) else 1
+    said = [abs(row.engine_error) for row in rows if row.engine_error is not None]
+    good = good and max(exact, default=0) <= MOST_EXACT and max(said, default=0) <= MOST_SAID
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def test_a_fault_of_the_file_ends_it_wherever_it_shows(before: tuple[AppError, .
             {"host_available": 4 * GIB},
             {"cpu_repacking": "off"},
             "It needs 4.6 GiB as asked, and 4.0 GiB are free; with the weights left in the file, which the system may "
-            "drop from memory, it needs 628 MiB beside the pages of the file.",
+            "drop from memory, it needs 641 MiB beside the pages of the file.",
         ),
         (
             {"host_available": 8 * GIB, "asked": {"context_size": 0}},
@@ -317,7 +317,7 @@ def test_what_fits_nowhere_is_refused_with_the_numbers() -> None:
     end = next_attempt(situation("transformers", host_available=6 * GIB, facts=LLAMA_8B, **NO_GPU))
     assert isinstance(end, GiveUp)
     assert isinstance(end.error, HostOutOfMemory)
-    assert end.error.message == "llama-8b.Q4_K_M needs about 15.8 GiB, and 6.0 GiB are free."
+    assert end.error.message == "llama-8b.Q4_K_M needs about 15.6 GiB, and 6.0 GiB are free."
     assert "15.0 GiB for the weights" in end.error.cause
     assert "without unpacking" in end.error.hint
     assert end.error.facts["available_bytes"] == 6 * GIB

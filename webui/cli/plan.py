@@ -11,7 +11,6 @@ import typer
 from webui.cli import columns
 from webui.cli.assignments import known_loader, read_assignments, sort_out
 from webui.cli.session import in_app
-from webui.planning.words import size
 
 if TYPE_CHECKING:
     from webui.context import AppContext
@@ -62,6 +61,8 @@ def _first(context: AppContext, facts: ModelFacts) -> str:
 
 
 def _write(found: MemoryPlan) -> None:
+    from webui.planning.words import size
+
     how = "the engine's own figures" if found.exact else "computed from the file"
     verdict = "fits" if found.fits else "does not fit"
     sys.stdout.write(f"{found.model} with {found.loader} {verdict} ({how}).\n{found.constraint}\n\n")
@@ -82,5 +83,7 @@ def _write(found: MemoryPlan) -> None:
 
 
 def _row(device: DevicePlan) -> tuple[str, ...]:
+    from webui.planning.words import size
+
     sizes = (device.weights, device.kv_cache, device.compute, device.other, device.total, device.available)
     return (device.name, *(size(count) if count is not None else "unknown" for count in sizes), size(device.mapped))

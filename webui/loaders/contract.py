@@ -209,6 +209,8 @@ class LoaderSpec:
     """While it reads a prompt, the engine has room for the logits of every token of a batch, not of the last alone."""
     engine_bytes: int = 48 * 1024 * 1024
     """What the worker process and the engine's libraries take before there is a model."""
+    token_bytes: int = 180
+    """What its tables take for each token of a vocabulary, and as much again for each merge of a byte-pair one."""
     weight_bytes: Callable[[ModelFacts, Mapping[str, Any], bool], int | None] | None = None
     """For an engine that does not hold weights as they are stored: bytes of them in memory, given the parameters and
     whether there is a GPU; `None` where the file does not tell."""

@@ -35,8 +35,6 @@ PAGED_TIMES = 4
 DEVICE_MARGIN_BYTES = 256 * MIB
 DEVICE_MARGIN_SHARE = 0.05
 CONTEXT_STEP = 256
-TOKEN_BYTES = 190
-"""What an engine's vocabulary takes for each token, and as much again for each merge of a byte-pair vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,7 @@ def parts(
     touched = input_bytes(facts, whole) if everything else compute_bytes(facts, ComputeShape(shape, scores, 1))
     copy = 0 if any(part.layers for part in devices) else _copied(facts, spec, parameters, on[HOST], repacked)
     mapped = on[HOST] if not converts and stays_mapped(spec, parameters) else 0
-    other = spec.engine_bytes + vocabulary_bytes(facts)
+    other = spec.engine_bytes + vocabulary_bytes(facts, spec)
     return [Part(on[HOST] + (copy if mapped else 0), kept[HOST], touched, other, mapped, placed.count(HOST)), *devices]
 
 
@@ -173,10 +171,10 @@ def stays_mapped(spec: LoaderSpec, parameters: Mapping[str, Any]) -> bool:
     return spec.weight_bytes is None and bool(parameters.get("use_mmap")) and not parameters.get("use_mlock")
 
 
-def vocabulary_bytes(facts: ModelFacts) -> int:
+def vocabulary_bytes(facts: ModelFacts, spec: LoaderSpec) -> int:
     """What the tables of the vocabulary take in an engine."""
     merges = 1 if facts.tokenizer == "gpt2" else 0
-    return (facts.vocabulary_size or 0) * TOKEN_BYTES * (1 + merges)
+    return (facts.vocabulary_size or 0) * spec.token_bytes * (1 + merges)
 
 
 def context_of(facts: ModelFacts, parameters: Mapping[str, Any]) -> int | None:

@@ -80,7 +80,8 @@ class Plans:
         self._told: OrderedDict[str, EnginePlan] = OrderedDict()
         """What engines said of loads they were asked about."""
         self._held: Held | None = None
-        """What the model that is loaded now holds."""
+        self._held_on_gpus: Mapping[str, int] = {}
+        """What the model that is loaded now holds, which a swap gives back."""
         self.taken: Taken | None = None
         """The plan of the model that is loaded now, beside what was measured; `None` until it is."""
 
@@ -113,7 +114,7 @@ class Plans:
         async with contextlib.aclosing(self._pool.watch()) as statuses:
             async for status in statuses:
                 if status.model is None or status.pid is None:
-                    pid, self._held, self.taken = None, None, None
+                    pid, self._held, self._held_on_gpus, self.taken = None, None, {}, None
                     continue
                 tokens = status.used_tokens or 0
                 if status.running or (status.pid == pid and tokens <= used):
@@ -129,8 +130,8 @@ class Plans:
         held = held_memory(family, facts.files)
         if held is None:
             return  # it ended meanwhile
-        self._held = held
-        devices = {CPU: held.total, **self._held_on_gpus(spec, family)}
+        self._held, self._held_on_gpus = held, self._look_on_gpus(spec, family)
+        devices = {CPU: held.total, **self._held_on_gpus}
         question, version = self._question(facts, spec, status.parameters, corrected=False)
         planned = {device.device: device.total for device in outline(question).devices}
         measured = Measured(devices, time.time())
@@ -154,7 +155,7 @@ class Plans:
         question, _version = self._question(facts, spec, parameters)
         return {device.device: device.total for device in outline(question).devices}
 
-    def _held_on_gpus(self, spec: LoaderSpec, family: list[int]) -> dict[str, int]:
+    def _look_on_gpus(self, spec: LoaderSpec, family: list[int]) -> dict[str, int]:
         found = {}
         for gpu in self._usable(spec.name, self._look() if self._machine().gpus else ()):
             held = gpu.held_by(family)
@@ -177,12 +178,14 @@ class Plans:
         return Machine(
             memory.available() + freed,
             machine.memory.total,
-            tuple(
-                GpuRoom(gpu.index, gpu.name, gpu.memory_free, gpu.memory_total, bool(gpu.integrated)) for gpu in gpus
-            ),
+            tuple(self._gpu_room(gpu) for gpu in gpus),
             freed,
             frozenset(machine.cpu.instruction_sets),
         )
+
+    def _gpu_room(self, gpu: GpuFacts) -> GpuRoom:
+        room = GpuRoom(gpu.index, gpu.name, gpu.memory_free, gpu.memory_total, bool(gpu.integrated))
+        return room if room.free is None else replace(room, free=room.free + self._held_on_gpus.get(room.key, 0))
 
     def _current_gpus(self) -> tuple[GpuFacts, ...]:
         """The GPUs as last looked at; looks again beside, where that is some time ago."""
