@@ -75,7 +75,8 @@ def constraint_of(devices: Sequence[DevicePlan]) -> str:
     if not known:
         return "How much memory is free is not known."
     tightest = min(known, key=_left)
-    return f"{tightest.name} is the tightest: {size(max(0, _left(tightest)))} would stay free."
+    beside = " beside the pages of the file" if tightest.mapped else ""
+    return f"{tightest.name} is the tightest: {size(max(0, _left(tightest)))} would stay free{beside}."
 
 
 def _devices(question: Question, engine: EnginePlan | None = None) -> list[DevicePlan]:
