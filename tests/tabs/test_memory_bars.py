@@ -41,7 +41,10 @@ def sets(text: str) -> list[tuple[str, dict[str, object]]]:
         ("four cards", ["the engine's own figures", "40 layers", "not used, 410 MiB free", "46.7 GiB in all"]),
         ("four cards", ["planned 46.7 GiB, measured 44.9 GiB (−3.9 %)"]),
         ("unknown", ["Whether it fits is unknown.", "2.95 GiB; what is free is unknown"]),
-        ("paged", ["Fits.", "27.4 GiB, 15.0 GiB free", "parts of it are read again"]),
+        (
+            "paged",
+            ["Loads, but slowly: Memory has 15.0 GiB free", "27.4 GiB, 15.0 GiB free", "parts of it are read again"],
+        ),
         ("enormous", ["620 GiB, 5.80 GiB free", "a Q2_K file", "Corrected by"]),
     ],
 )
@@ -94,7 +97,7 @@ def test_alternatives_that_can_be_set_are_buttons_and_the_others_sentences() -> 
         ("8-bit KV cache · 5.60 GiB, still too much", {"cache_type_k": "q8_0", "cache_type_v": "q8_0"}),
         ("use it", {"context_size": 4096}),
     ]
-    assert "<li>a Q3_K_M file of the same model, about 3.7 GiB</li>" in text
+    assert "Or a Q3_K_M file of the same model, about 3.7 GiB." in text
     assert '"loader": "llama-cpp-python"' in html.unescape(text)
 
 
@@ -139,3 +142,11 @@ def test_a_plan_of_nothing_is_drawn() -> None:
     nothing = replace(FITS, devices=(device("cpu", "Memory", 0, 0),))
     assert bars(plan_html(nothing)) == {"cpu": {}}
     assert "not used, 0 B free" in plan_html(nothing)
+
+
+def test_a_load_that_is_small_beside_its_device_is_drawn_once_more_by_itself() -> None:
+    assert plan_html(FITS).count("plan-lens") == 1
+    assert "plan-lens" not in plan_html(replace(FITS, devices=(device("cpu", "Memory", 5, 8, weights=2),)))
+    lens = re.search(r'<div class="plan-lens".*?>(.*?)</div>', plan_html(FITS))
+    assert lens and "held" not in lens[1]
+    assert sum(map(float, re.findall(r"width:([\d.]+)%", lens[1]))) == pytest.approx(100, abs=0.1)

@@ -1,13 +1,11 @@
-"""What the page's script is answered: the plan of the model and the values it names, as a load would read them.
-
-The tests are coroutines: outside a running event loop Gradio makes a loop per component and never closes it.
-"""
+"""What the page's script is answered: the plan of the model and the values it names, as a load would read them."""
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ LOADER = "llama-cpp-python"
 REMOTE = {"server.host": "0.0.0.0", "server.auth": "me:secret", "server.api_key": "key"}
 
 
-def drawn_tab(home: Path, **settings: Any) -> ModelTab:
+async def drawn_tab(home: Path, **settings: Any) -> ModelTab:
     paths = Paths(home).ensure()
     context = AppContext.create(paths, Settings.load(paths, environment={}, command_line=settings))
     tab = ModelTab(context)
@@ -43,9 +41,10 @@ def drawn_tab(home: Path, **settings: Any) -> ModelTab:
     return tab
 
 
-@pytest.fixture
-async def tab(tmp_path: Path) -> AsyncIterator[ModelTab]:
-    tab = drawn_tab(tmp_path)
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelTab]:
+    # Outside of a loop, Gradio makes one for each component and never closes it.
+    tab = asyncio.run(drawn_tab(tmp_path_factory.mktemp("home")))
     yield tab
     tab.context.store.close()
     stop_logging(tab.context.log)
@@ -152,7 +151,7 @@ def _named(chosen: Choice, name: str) -> ModelFacts:
 
 
 async def test_visitors_from_elsewhere_plan_what_they_may_load(tmp_path: Path, chosen: Choice) -> None:
-    tab = drawn_tab(tmp_path / "remote", **REMOTE)
+    tab = await drawn_tab(tmp_path / "remote", **REMOTE)
     name = tab.plan.name(chosen)
     assert "plan-bar" in (await tab.plan.answer(question(tab, name)))["html"]
     refused = (await tab.plan.answer(question(tab, name, lora="/etc/passwd")))["html"]

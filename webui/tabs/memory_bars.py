@@ -24,6 +24,8 @@ from webui.tabs.present import (
 
 LONGEST = 2.0
 """A bar is drawn at most this many times as long as its device; what is beyond is said in figures."""
+SMALL = 1 / 8
+"""A load that takes less of a bar is drawn once more by itself."""
 NOTICED = 100
 """Free memory that changes by less than the capacity's part in so many is not worth drawing anew."""
 
@@ -67,7 +69,7 @@ def plan_html(
         f'<div class="plan-head"><span role="status">{_verdict(plan)}</span>{total}'
         f'<span class="plan-basis">{basis}</span></div>'
     )
-    devices = "".join(_device(device) for device in plan.devices)
+    devices = "".join(_device(device, alone=len(plan.devices) == 1) for device in plan.devices)
     return (
         f'<section class="plan" aria-label="Memory plan">{head}{devices}{list_html(plan.warnings, tone="warning")}'
         f"{_alternatives(plan)}{_remarks(plan, context_size)}</section>"
@@ -84,14 +86,27 @@ def _verdict(plan: MemoryPlan) -> str:
     constraint = plan.constraint[:1].upper() + plan.constraint[1:]
     if not plan.fits:
         return verdict_html("warning", f"Does not fit. {constraint}".strip())
+    paged = next((device for device in plan.devices if beyond(device)), None)
+    if paged is not None:
+        return verdict_html(
+            "warning",
+            f"Loads, but slowly: {paged.name} has {size(paged.available)} free, so parts of the file are read again "
+            "and again.",
+        )
     if all(device.available is None for device in plan.devices):
         return verdict_html("plain", f"Whether it fits is unknown. {constraint}".strip())
     return verdict_html("ok", f"Fits. {constraint}".strip())
 
 
-def _device(device: DevicePlan) -> str:
-    """Name and figures, the bar, and what its parts are."""
-    layers = f' <span class="plan-layers">{plural(device.layers, "layer")}</span>' if device.layers is not None else ""
+def beyond(device: DevicePlan) -> bool:
+    """Whether it can be loaded there, and only because the system drops pages of the file."""
+    return device.fits and device.available is not None and device.total > device.available
+
+
+def _device(device: DevicePlan, *, alone: bool) -> str:
+    """Name and figures, the bar, and what its parts are. What lies on the only device there is are all layers."""
+    counted = device.layers is not None and not alone
+    layers = f' <span class="plan-layers">{plural(device.layers or 0, "layer")}</span>' if counted else ""
     parts = _parts(device)
     legend = "".join(
         f'<li title="{escape(part.help)}"><i class="{part.kind}"></i>'
@@ -150,7 +165,18 @@ def _bar(device: DevicePlan, parts: Sequence[Part]) -> str:
     end = f'<span class="plan-end" style="left:{_share(room, scale)}"></span>' if room and scale > room else ""
     said = ", ".join(f"{part.label} {size(part.bytes)}" for part in parts)
     name = escape(f"{device.name}: {said}; {_of_free(device)}")
-    return f'<div class="plan-bar{"" if room else " unknown"}" role="img" aria-label="{name}">{drawn}{end}</div>'
+    bar = f'<div class="plan-bar{"" if room else " unknown"}" role="img" aria-label="{name}">{drawn}{end}</div>'
+    return bar + (_lens(device, parts) if 0 < device.total < scale * SMALL else "")
+
+
+def _lens(device: DevicePlan, parts: Sequence[Part]) -> str:
+    """What a load takes of a device that is much larger, by itself."""
+    drawn = "".join(
+        f'<span class="{part.kind}" style="width:{_share(part.bytes, device.total)}"></span>'
+        for part in parts
+        if part.kind != "held"
+    )
+    return f'<div class="plan-lens" aria-hidden="true" title="The load alone, magnified">{drawn}</div>'
 
 
 def _share(count: int, scale: int) -> str:
@@ -169,14 +195,14 @@ def _remarks(plan: MemoryPlan, context_size: int | None) -> str:
     if largest is not None and context_size is not None:
         use = "" if largest == context_size else f" {_button(plan.loader, 'use it', {'context_size': largest})}"
         said.append(f"Largest context that fits: {number(largest)} tokens.{use}")
+    said += [escape(f"Or {one.change}.") for one in plan.alternatives if not one.parameters]
     return f'<p class="aside">{" ".join(said)}</p>' if said else ""
 
 
 def _alternatives(plan: MemoryPlan) -> str:
-    """What else could be loaded: buttons for what the controls can be set to, sentences for the rest."""
+    """What the controls could be set to instead."""
     buttons = "".join(_button(plan.loader, _worded(one), one.parameters) for one in plan.alternatives if one.parameters)
-    told = list_html([one.change for one in plan.alternatives if not one.parameters])
-    return (f'<div class="offers">{buttons}</div>' if buttons else "") + told
+    return f'<div class="offers">{buttons}</div>' if buttons else ""
 
 
 def _worded(one: Alternative) -> str:

@@ -25,6 +25,7 @@ from webui.pool.status import RunningJobs
 from webui.tabs.model_catalogue import CHOOSE_ROW, catalogue_html
 from webui.tabs.model_choice import AUTO, Choice, choose, choose_listed, choose_path, local_only
 from webui.tabs.model_controls import LoaderControls
+from webui.tabs.model_fit import Fits
 from webui.tabs.model_panel import buttons, candidates_html, chosen_html, status_html
 from webui.tabs.model_plan import PlanPanel
 from webui.tabs.offers import PRESS, act_on_press
@@ -52,6 +53,7 @@ class ModelTab:
         configured = {name: context.settings.backends.parameters(name) for name in context.loaders}
         self.controls = LoaderControls(context.loaders, configured)
         self.plan = PlanPanel(context, self.controls)
+        self.fits = Fits(context)
 
     def build(self) -> None:
         self.choice = gr.State(Choice())
@@ -209,7 +211,8 @@ class ModelTab:
     async def _rows(self, search: str, chosen: str) -> str:
         entries = await asyncio.to_thread(self.context.catalogue.entries)
         folder = self.context.settings.models.directory or self.context.paths.models
-        return await asyncio.to_thread(catalogue_html, entries, search=search, chosen=chosen, folder=folder)
+        fit = self.fits.for_a_list()
+        return await asyncio.to_thread(catalogue_html, entries, search=search, chosen=chosen, folder=folder, fit=fit)
 
     # --- loading --------------------------------------------------------------------------------------------------
 

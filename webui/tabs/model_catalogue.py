@@ -6,13 +6,14 @@ and `entry_at` accepts it only if the catalogue itself holds it, so that no path
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from webui.models.catalogue import BrokenModel, Entry
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
-from webui.tabs.present import date, empty_html, escape, format_name, one_sentence, plural, quantity, size
+from webui.tabs.model_fit import Fit
+from webui.tabs.present import date, empty_html, escape, format_name, one_sentence, plural, quantity, size, verdict_html
 
 CHOOSE_ROW = """
 element.addEventListener('click', (event) => {
@@ -23,6 +24,15 @@ element.addEventListener('click', (event) => {
 });
 """
 """Runs in the browser: marks the row at once and reports its path; not as `path`, which Gradio takes for a file."""
+
+
+FITS: Mapping[Fit, str] = {
+    "fits": verdict_html("ok", "fits") + " · ",
+    "changed": verdict_html("warning", "fits with other settings") + " · ",
+    "paged": verdict_html("warning", "larger than what is free: slow") + " · ",
+    "too large": verdict_html("problem", "too large for now") + " · ",
+    "unknown": "",
+}
 
 
 def entry_at(entries: Sequence[Entry], path: str) -> Entry | None:
@@ -37,25 +47,32 @@ def matching(entries: Sequence[Entry], search: str) -> list[Entry]:
     return sorted(found, key=lambda entry: (isinstance(entry, BrokenModel), _name(entry).casefold(), str(entry.path)))
 
 
-def catalogue_html(entries: Sequence[Entry], *, search: str, chosen: str, folder: Path | None) -> str:
-    """The rows for `search`; `chosen` is the path of the row that is marked."""
+def catalogue_html(
+    entries: Sequence[Entry],
+    *,
+    search: str,
+    chosen: str,
+    folder: Path | None,
+    fit: Callable[[ModelFacts], Fit] = lambda facts: "unknown",
+) -> str:
+    """The rows for `search`; `chosen` is the path of the row that is marked, `fit` says whether a model fits here."""
     if not entries:
         where = f" in {folder}" if folder is not None else ""
         return empty_html(f"No models{where} yet. Put GGUF files, llamafiles or transformers directories there.")
     found = matching(entries, search)
     if not found:
         return empty_html("No model matches.")
-    rows = "".join(_row(entry, pressed=str(entry.path) == chosen) for entry in found)
+    rows = "".join(_row(entry, fit, pressed=str(entry.path) == chosen) for entry in found)
     shown = plural(len(entries), "model") if len(found) == len(entries) else f"{len(found)} of {len(entries)} models"
     return f'<div class="catalogue-rows">{rows}</div><p class="catalogue-count">{shown}</p>'
 
 
-def _row(entry: Entry, *, pressed: bool) -> str:
+def _row(entry: Entry, fit: Callable[[ModelFacts], Fit], *, pressed: bool) -> str:
     broken = isinstance(entry, BrokenModel)
     detail = (
         f'<span class="row-reason">✗ {escape(one_sentence(entry.error))}</span>'
         if isinstance(entry, BrokenModel)
-        else f'<span class="row-facts">{escape(" · ".join(_facts(entry)))}</span>'
+        else f'<span class="row-facts">{FITS[fit(entry)]}{escape(" · ".join(_facts(entry)))}</span>'
     )
     return (
         f'<button type="button" class="catalogue-row{" broken" if broken else ""}" data-path="{escape(entry.path)}" '
