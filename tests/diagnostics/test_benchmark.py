@@ -92,7 +92,7 @@ async def test_each_loader_is_measured_at_each_depth(make: Make, facts: ModelFac
             assert found.prompt_speed is not None
             assert found.prompt_speed.median == pytest.approx(tokens / 0.5)
             assert found.speed is not None
-            assert 0 < found.speed.median < 500  # two milliseconds a word
+            assert found.speed.median > 0
     shares = [share for _, share in told if share is not None]
     assert shares == sorted(shares)
     assert 0 <= shares[0] < 0.1

@@ -13,7 +13,7 @@ from webui.diagnostics.benchmark_prompts import Prompts
 from webui.diagnostics.benchmark_request import BenchmarkRequest, prompt_tokens
 from webui.diagnostics.benchmark_results import DepthResult, LoaderResult, figure
 from webui.diagnostics.benchmark_sample import Sample, others_busy, sample
-from webui.errors import AppError, Busy, Cancelled, ContextTooLong, EngineRefused, NotLoaded
+from webui.errors import AppError, Busy, Cancelled, ContextTooLong, EngineRefused
 from webui.loaders.contract import LoadedModel, LoaderSpec
 from webui.loaders.parameters import keep_known
 from webui.pool import LoadRequest, Pool, PoolState, PoolStatus
@@ -98,6 +98,8 @@ class LoaderBenchmark:
         except Superseded:
             raise
         except AppError as error:
+            if self._model is not None and (cause := self._taken()):
+                raise Superseded("The benchmark was ended.", cause=cause) from error
             self.result = replace(self.result, error=error.to_dict())
         self._changed()
         return self.result
@@ -163,20 +165,29 @@ class LoaderBenchmark:
         self._check_ours()
         began = time.time()
         try:
-            return await sample(self._pool, prompt, reply_tokens)
-        except (Cancelled, NotLoaded) as error:
-            raise Superseded("The benchmark was ended.", cause="the model was unloaded meanwhile") from error
+            found = await sample(self._pool, prompt, reply_tokens)
         finally:
             self.disturbed |= others_busy(self._pool, began)
+        self._check_ours()  # the job may have been handed over
+        return found
 
     def _check_ours(self) -> None:
-        """Raises `Superseded` where somebody else's load has begun, `EngineRefused` where the engine began anew."""
+        """Raises `Superseded` where somebody has chosen another model, `EngineRefused` where the engine began anew."""
+        if cause := self._taken():
+            raise Superseded("The benchmark was ended.", cause=cause)
         status = self._pool.status
-        same = status.facts is not None and status.facts.path == self._request.facts.path
-        if not same or status.incoming is not None or (status.loader or self._spec.name) != self._spec.name:
-            raise Superseded("The benchmark was ended.", cause="another model was loaded meanwhile")
         if status.model is not self._model or status.state is not PoolState.READY:
             raise EngineRefused("The engine had to be started again in the middle of the benchmark.")
+
+    def _taken(self) -> str:
+        """What somebody else has done with the pool; empty where it holds what was loaded here, or tries to."""
+        status = self._pool.status
+        if status.state is PoolState.EMPTY:
+            return "the model was unloaded meanwhile"
+        same = status.facts is None or status.facts.path == self._request.facts.path
+        if not same or status.incoming is not None or (status.loader or self._spec.name) != self._spec.name:
+            return "another model was loaded meanwhile"
+        return ""
 
     async def _alone(self) -> None:
         """Models on their way out may still be writing replies: wait until they are gone."""
@@ -197,12 +208,14 @@ class LoaderBenchmark:
 
     def _changed(self) -> None:
         held = max((one.memory for one in self._depths if one.memory is not None), default=None)
+        peak = self._pool.peak_memory_bytes() if self._model is not None else None
         self.result = replace(
             self.result,
             load=figure(self._loads),
             depths=tuple(one.result() for one in self._depths if one.samples or one.problem),
             memory_bytes=held,
-            peak_memory_bytes=self._pool.peak_memory_bytes() if self._model is not None else None,
+            # The system counts the peak in coarser steps than what is held.
+            peak_memory_bytes=max(peak, held or 0) if peak is not None else None,
         )
         self._on_change(self.result)
 
