@@ -221,7 +221,7 @@ async def test_the_starter_model_is_tuned_with_a_real_engine(
     spec = LOADERS["xllamacpp"]
     set_by_hand = {"micro_batch_size": 256, "batch_size": 256, "flash_attention": "auto", "cpu_repacking": "auto"}
     own = {**set_by_hand, "poll": 50, "threads_batch": 2, "context_size": 512}
-    run = await tuned(opened((spec,)), Wanted(inspect_model(starter_model), minutes=1, parameters=own))
+    run = await tuned(opened((spec,)), Wanted(inspect_model(starter_model), minutes=4, parameters=own))
     assert run.state == "done" and run.found is not None
     counts = {seen.trial.setting.parameters.get("threads") for seen in run.trials}
     assert len(counts) == 2

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from webui.diagnostics.trials import SILENCE_SECONDS, Measured, Plan, TrialBench
-from webui.errors import AppError, Busy, Cancelled, UnsupportedFormat
+from webui.errors import AppError, Busy, Cancelled, EngineRefused, InvalidRequest
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.parameters import keep_known
 from webui.loaders.supervisor import WorkerLimits
@@ -77,6 +77,9 @@ class TuningRun:
     verdict: Verdict | None = None
     found: TunedSetting | None = None
     error: AppError | None = None
+    taken: bool = False
+    dismissed: bool = False
+    """What its user decided about the answer."""
     started_at: float = field(default_factory=time.time)
     ended_at: float | None = None
 
@@ -117,6 +120,8 @@ class Tunings:
     async def forget(self, facts: ModelFacts) -> None:
         """From now on, `facts` is loaded with the usual settings again."""
         await asyncio.to_thread(self._tuned.forget, facts)
+        if self.latest is not None and self.latest.wanted.facts.path == facts.path:
+            self.latest.dismissed = True
 
     async def found(self, facts: ModelFacts) -> dict[str, TunedSetting]:
         """What was found for `facts` and holds, by loader."""
@@ -236,7 +241,11 @@ class Work:
             raise refusal(facts, candidates, forced if forced != "auto" else None)
         spaces = [await self._space(context.loaders[name]) for name in (ready if named else ready[:1])]
         if not any(space.axes for space in spaces) and len(spaces) == 1:
-            raise UnsupportedFormat(f"{ready[0]} has nothing to tune for {model_id(facts)}.")
+            raise InvalidRequest(
+                f"{ready[0]} has nothing to tune for {model_id(facts)}.",
+                cause="all that could be varied is set by hand, or this machine leaves no choice",
+                hint="Forget what is saved for the model, or tune another loader.",
+            )
         return spaces
 
     async def _space(self, spec: LoaderSpec) -> Space:
@@ -304,7 +313,7 @@ class Work:
 
 def _nothing_ran(trials: Sequence[Seen]) -> AppError:
     reasons = dict.fromkeys(seen.result.failure for seen in trials if seen.result.failure)
-    return UnsupportedFormat(
+    return EngineRefused(
         "No trial came to an end, so there is nothing to compare.",
         cause="; ".join(reason.rstrip(".") for reason in reasons),
         hint="See whether the model loads on the Model tab; allow more time if it does.",

@@ -15,6 +15,19 @@ from webui.loaders.contract import LoaderSpec
 from webui.loaders.threads import threads_for
 from webui.models.facts import ModelFacts
 
+FREE = frozenset(
+    {
+        "gpu_layers",
+        "threads",
+        "threads_batch",
+        "batch_size",
+        "micro_batch_size",
+        "flash_attention",
+        "cpu_repacking",
+        "poll",
+    }
+)
+"""Parameters that a search may set as it likes: they change nothing of what a model says."""
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048)
 MOST_ON_CPU = 512
 """Larger batches only help where a GPU has to be kept busy."""

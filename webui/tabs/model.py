@@ -19,6 +19,7 @@ from gradio.blocks import Block
 from webui.context import AppContext
 from webui.errors import AppError, InvalidRequest
 from webui.loaders.parameters import refuse_local
+from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
 from webui.pool import LoadRequest
 from webui.pool.status import RunningJobs
@@ -28,6 +29,7 @@ from webui.tabs.model_controls import LoaderControls
 from webui.tabs.model_fit import Fits
 from webui.tabs.model_panel import buttons, candidates_html, chosen_html, status_html
 from webui.tabs.model_plan import PlanPanel
+from webui.tabs.model_tuning import TuningPanel
 from webui.tabs.offers import PRESS, act_on_press
 from webui.tabs.present import escape, failure_html, list_html
 from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
@@ -54,6 +56,7 @@ class ModelTab:
         self.controls = LoaderControls(context.loaders, configured)
         self.plan = PlanPanel(context, self.controls)
         self.fits = Fits(context)
+        self.tuning = TuningPanel(context)
 
     def build(self) -> None:
         self.choice = gr.State(Choice())
@@ -115,12 +118,14 @@ class ModelTab:
             self.reasons = gr.HTML(elem_id="model-loaders")
         # Lives on the page so that showing the right controls needs no round trip; see LoaderControls.
         self.best = gr.Textbox(visible=False, elem_id="model-best-loader")
+        self.tuning.build_note()
         with gr.Column(elem_id="model-controls"):
             self.controls.build(shown=None)
         with gr.Row(elem_classes="model-saving"):
             self.save = gr.Button("Save for this model", size="sm", interactive=False, elem_id="model-save")
             self.defaults = gr.Button("Defaults", size="sm", elem_id="model-defaults")
             self.forget = gr.Button("Forget saved", size="sm", visible=False, elem_id="model-forget")
+        self.tuning.build()
 
     # --- choosing -------------------------------------------------------------------------------------------------
 
@@ -141,7 +146,7 @@ class ModelTab:
     def _choice_outputs(self) -> list[Any]:
         fixed = [self.choice, self.rows, self.facts, self.loader, self.reasons, self.best]
         fixed += [self.plan.model, self.message]
-        return [*fixed, *self._pool_outputs(), self.save, self.forget, *self.controls.components]
+        return [*fixed, *self._pool_outputs(), *self.tuning.outputs, self.save, self.forget, *self.controls.components]
 
     async def _row_chosen(self, search: str, event: gr.EventData) -> dict[Any, Any]:
         return await self._show(await choose_listed(self.context, str(getattr(event, "model", ""))), search)
@@ -150,15 +155,19 @@ class ModelTab:
         return await self._show(await choose_path(self.context, path), search)
 
     async def _opened(self, search: str, chosen: Choice) -> dict[Any, Any]:
-        """Fill the list; where nothing is chosen yet, show the model that is loaded or loading.
+        """Fill the list; where nothing is chosen yet, show the model that is loaded, loading or being tuned.
 
         A choice made before is judged again, since backends may have been installed or switched off meanwhile.
         """
         status = self.context.pool.status
-        facts = status.incoming or status.facts
+        facts = status.incoming or status.facts or self.tuning.model
         if not chosen.path and facts is not None:
             return await self._show(await choose(self.context, facts), search)
-        outputs = {self.rows: await self._rows(search, chosen.path), **self._pool(chosen, "")}
+        outputs = {
+            self.rows: await self._rows(search, chosen.path),
+            **self._pool(chosen, ""),
+            **self.tuning.shown(chosen),
+        }
         if chosen.facts is not None:
             again = await choose(self.context, chosen.facts)
             outputs[self.choice], outputs[self.best] = again, again.best
@@ -181,7 +190,8 @@ class ModelTab:
             self.save: gr.update(interactive=sound),
             self.forget: gr.update(visible=bool(chosen.saved)),
         }
-        return outputs | self._pool(chosen, "") | self.controls.updates(values)
+        outputs |= self._pool(chosen, "") | self.tuning.shown(chosen)
+        return outputs | self.controls.updates(values, self._tuned(chosen))
 
     def _remembered(self, chosen: Choice) -> tuple[dict[str, Any], str]:
         """Parameters and loader to begin with: those saved for the model, else those it is loaded with."""
@@ -193,6 +203,24 @@ class ModelTab:
             return dict(status.parameters), AUTO
         preferred = self.context.settings.backends.preferred_backend
         return {}, preferred if preferred in self.context.loaders else AUTO
+
+    def _tuned(self, chosen: Choice) -> dict[str, dict[str, Any]]:
+        """By loader, the tuned values that a load would begin with: not where something else is configured."""
+        backends = self.context.settings.backends
+        return {
+            loader: {name: value for name, value in found.parameters.items() if name not in backends.parameters(loader)}
+            for loader, found in chosen.tuned.items()
+        }
+
+    async def _refreshed(self, facts: ModelFacts) -> dict[Any, Any]:
+        """The choice and the controls, judged anew, since the settings found for the model are others now."""
+        chosen = await choose(self.context, facts)
+        return {
+            self.choice: chosen,
+            self.best: chosen.best,
+            self.reasons: candidates_html(chosen.candidates, self.context.loaders),
+            **self.controls.updates(dict(chosen.saved.get("parameters", {})), self._tuned(chosen)),
+        }
 
     def _saved_problems(self, chosen: Choice, asked: str) -> str:
         loader = chosen.loader(asked)
@@ -222,7 +250,8 @@ class ModelTab:
         self.load.click(self._load, held, [self.message, *outputs], trigger_mode="multiple", **SLOW)
         self.cancel.click(self._cancel, self.choice, [self.message, *outputs], **SLOW)
         self.unload.click(self._unload, self.choice, [self.message, *outputs], **SLOW)
-        ticking(SECONDS_BETWEEN_TICKS, "Model").tick(self._tick, [self.choice, self.seen], outputs, **QUIET)
+        ticks = ticking(SECONDS_BETWEEN_TICKS, "Model")
+        ticks.tick(self._tick, [self.choice, self.seen, self.tuning.seen], [*outputs, *self.tuning.outputs], **QUIET)
 
     def _pool_outputs(self) -> list[Any]:
         return [self.status, self.load, self.cancel, self.unload, self.running, self.seen]
@@ -254,7 +283,9 @@ class ModelTab:
             raise chosen.error or InvalidRequest("No model is chosen.", hint="Choose one from the list.")
         asked = str(held[self.loader] or AUTO)
         loader = chosen.loader(asked)
-        parameters = self.controls.changed(loader, held) if loader else {}
+        # What was found by tuning holds where nothing else is asked for, so its names are said whatever they hold.
+        found = chosen.tuned[loader].parameters if loader in chosen.tuned else {}
+        parameters = self.controls.changed(loader, held, also=found) if loader else {}
         if loader and not local_only(self.context.settings):
             refuse_local(self.context.loaders[loader].parameters, parameters)
         return LoadRequest(chosen.facts, asked, parameters)
@@ -271,8 +302,8 @@ class ModelTab:
         await self.context.pool.unload()
         return {self.message: "", **self._pool(chosen, "")}
 
-    def _tick(self, chosen: Choice, seen: str) -> dict[Any, Any]:
-        return self._pool(chosen, seen)
+    def _tick(self, chosen: Choice, seen: str, seen_of_tuning: str) -> dict[Any, Any]:
+        return self._pool(chosen, seen) | self.tuning.shown(chosen, seen_of_tuning)
 
     def _pool(self, chosen: Choice, seen: str) -> dict[Any, Any]:
         """The pool's state and the buttons that make sense in it; nothing where that is what the page shows."""
@@ -300,6 +331,10 @@ class ModelTab:
         self.forget.click(self._forget, self.choice, [self.message, self.choice, self.forget], **QUIET)
         defaults = self.defaults.click(lambda: self.controls.updates({}), None, self.controls.components, **QUIET)
         self.plan.follow(defaults)
+        changed = [self.choice, self.best, self.reasons, *self.controls.components]
+        asking: set[Any] = {self.loader, *self.controls.components}
+        for event in self.tuning.join(self.choice, asking, self._request, self._refreshed, changed):
+            self.plan.follow(event)
 
     async def _save(self, held: Mapping[Any, Any]) -> dict[Any, Any]:
         try:

@@ -17,6 +17,7 @@ from webui.models.catalogue import BrokenModel
 from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
 from webui.planning.selection import Candidate
+from webui.pool.tuned import TunedSetting
 from webui.security import is_loopback
 from webui.settings import Settings
 from webui.tabs.model_catalogue import entry_at
@@ -26,13 +27,17 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`error` says why the file cannot be opened; `saved` is what was kept for it, empty where nothing was."""
+    """`error` says why the file cannot be opened; `saved` is what was kept for it, empty where nothing was.
+
+    `tuned` is what a search found to be the fastest, by loader.
+    """
 
     path: str = ""
     facts: ModelFacts | None = None
     error: AppError | None = None
     candidates: tuple[Candidate, ...] = ()
     saved: dict[str, Any] = field(default_factory=dict)
+    tuned: dict[str, TunedSetting] = field(default_factory=dict)
 
     @property
     def best(self) -> str:
@@ -91,6 +96,7 @@ async def choose(context: AppContext, facts: ModelFacts) -> Choice:
     try:
         candidates = await asyncio.to_thread(context.pool.rank, facts)
         saved = await asyncio.to_thread(context.model_settings.get, facts.path)
+        tuned = await context.tunings.found(facts)
     except AppError as error:
         return Choice(str(facts.path), error=error)
-    return Choice(str(facts.path), facts, None, candidates, saved)
+    return Choice(str(facts.path), facts, None, candidates, saved, tuned)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -110,22 +111,29 @@ class LoaderControls:
         raw = {name: held[component] for name, component in drawn.items()}
         return read_values(self._loaders[loader].parameters, raw)
 
-    def changed(self, loader: str, held: Mapping[Any, Any]) -> dict[str, Any]:
+    def changed(self, loader: str, held: Mapping[Any, Any], also: Container[str] = ()) -> dict[str, Any]:
         """What the page holds for `loader` and differs from its defaults, as JSON types: what a load asks for.
 
+        Parameters named in `also` are among it whatever they hold.
         Raises `InvalidSetting` naming each wrong field.
         """
         spec = self._loaders[loader]
         wanted = spec.parameters.parse(self.values(loader, held), where=spec.title).model_dump(mode="json")
         usual = self.defaults(loader).model_dump(mode="json")
-        return {name: value for name, value in wanted.items() if value != usual[name]}
+        return {name: value for name, value in wanted.items() if value != usual[name] or name in also}
 
-    def updates(self, values: Mapping[str, Any]) -> dict[Component, Any]:
-        """Outputs that put `values` over the defaults of every loader, where a loader has and takes them."""
+    def updates(
+        self, values: Mapping[str, Any], tuned: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    ) -> dict[Component, Any]:
+        """Outputs that put `values` over the defaults of every loader, where a loader has and takes them.
+
+        `tuned` holds values of single loaders, which stand between both.
+        """
         outputs: dict[Component, Any] = {}
         for loader, drawn in self._drawn.items():
             cls = self._loaders[loader].parameters
-            fitting = {name: value for name, value in values.items() if not self.refused(loader, {name: value})}
+            wanted = {**tuned.get(loader, {}), **values}
+            fitting = {name: value for name, value in wanted.items() if not self.refused(loader, {name: value})}
             parameters = cls.parse({**self.defaults(loader).model_dump(), **fitting}, where=loader)
             shown = show_values(parameters)
             outputs |= {component: gr.update(value=shown[name]) for name, component in drawn.items()}
