@@ -114,7 +114,7 @@ def test_layers_move_weights_and_cache_to_the_gpu() -> None:
     none, half, full = (need("llama-cpp-python", gpu=True, gpu_layers=layers) for layers in (0, 16, -1))
     assert none.device == 0
     assert 0.4 * full.device < half.device < 0.6 * full.device
-    assert full.kept < LOADERS["llama-cpp-python"].engine_bytes + 64 * MIB
+    assert full.kept < LOADERS["llama-cpp-python"].engine_bytes + 96 * MIB
     host_cache = need("llama-cpp-python", gpu=True, offload_kv_cache=False)
     assert host_cache.kept - full.kept == full.cache
 

@@ -39,9 +39,16 @@ def compute_bytes(facts: ModelFacts, shape: ComputeShape) -> int:
 
 
 def input_bytes(facts: ModelFacts, shape: ComputeShape) -> int:
-    """What stays on the processor where all layers are on GPUs: the masks, and the looked-up tokens."""
+    """What stays on the processor where all layers are on GPUs: the masks, and the looked-up tokens twice."""
     tokens = min(shape.cache.micro_batch, shape.cache.context)
-    return _masks(facts, shape, tokens) + FLOAT * tokens * (facts.embedding_length or 0)
+    return _masks(facts, shape, tokens) + 2 * FLOAT * tokens * (facts.embedding_length or 0)
+
+
+def output_bytes(facts: ModelFacts, shape: ComputeShape) -> int:
+    """What a device computes in that only makes the output."""
+    tokens = min(shape.cache.micro_batch, shape.cache.context)
+    rows = tokens if shape.logits_rows is None else min(tokens, shape.logits_rows)
+    return FLOAT * rows * ((facts.vocabulary_size or 0) + 2 * (facts.embedding_length or 0))
 
 
 def _masks(facts: ModelFacts, shape: ComputeShape, tokens: int) -> int:

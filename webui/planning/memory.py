@@ -15,8 +15,8 @@ from typing import Any
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts
 from webui.planning.cache import BYTES_PER_ELEMENT, CacheShape, layers_cache
-from webui.planning.compute import ComputeShape, compute_bytes, input_bytes
-from webui.planning.layers import HOST, blocks_of, layers_of, place
+from webui.planning.compute import ComputeShape, compute_bytes, input_bytes, output_bytes
+from webui.planning.layers import HOST, Placement, blocks_of, layers_of, place
 from webui.planning.repacking import USUAL, repacked_bytes
 
 MIB = 1024 * 1024
@@ -144,7 +144,8 @@ def parts(
     on[HOST if "gpu_layers" in parameters or not placed.layers else placed.layers[0]] += weights.embedding
     on[HOST] += weights.other
     devices = [
-        Part(on[index], kept[index], graph if on[index] else 0, 0, 0, placed.count(index)) for index in range(len(free))
+        Part(on[index], kept[index], _device_compute(facts, whole, graph, placed, index), 0, 0, placed.count(index))
+        for index in range(len(free))
     ]
     everything = placed.count(HOST) == 0
     touched = input_bytes(facts, whole) if everything else compute_bytes(facts, ComputeShape(shape, scores, 1))
@@ -212,6 +213,13 @@ def layers_that_fit(facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str
         return estimate(facts, spec, {**parameters, "gpu_layers": layers}, gpu=True).device
 
     return bisect_right(range(1, layers_of(facts) + 1), device_room(free), key=taken)
+
+
+def _device_compute(facts: ModelFacts, shape: ComputeShape, graph: int, placed: Placement, device: int) -> int:
+    """A GPU with layers computes in the whole `graph`; one with the output alone in little."""
+    if device in placed.layers:
+        return graph
+    return output_bytes(facts, shape) if placed.output == device else 0
 
 
 @dataclass(frozen=True, slots=True)
