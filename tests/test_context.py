@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.builders.gguf import tiny_llama_spm
+from tests.hardware import machines
 from tests.loaders import toy
 from webui import context as context_module
 from webui.context import AppContext
@@ -118,3 +121,28 @@ async def test_the_monitor_follows_the_worker_and_sleeps_unwatched(tmp_path: Pat
     finally:
         await app.close()
     assert not app.monitor.running
+
+
+async def test_a_choice_of_gpus_holds_for_workers_from_the_next_load(tmp_path: Path) -> None:
+    app = opened(tmp_path / "home")
+    model = tiny_llama_spm(tmp_path / "tiny.gguf")
+
+    def seen() -> str | None:
+        return psutil.Process(app.pool.status.pid).environ().get("CUDA_VISIBLE_DEVICES")
+
+    try:
+        app._hardware = machines.facts("nvidia-two-unequal", tmp_path / "machine")
+        small = app._hardware.gpus[1]
+        await app.load_model(model)
+        assert (seen(), app.gpu_choice().key) == (os.environ.get("CUDA_VISIBLE_DEVICES"), "")
+        app.save_settings({"hardware.gpus": ["1"]})
+        assert seen() == os.environ.get("CUDA_VISIBLE_DEVICES")
+        await app.load_model(model)
+        assert seen() == app.gpu_choice().key == small.uuid
+        assert app.usable_gpus("toy", app._hardware.gpus) == (small,)
+        app.save_settings({"backends.gpu_enabled": False})
+        await app.load_model(model)
+        assert seen() == "-1"
+        assert app.usable_gpus("toy", app._hardware.gpus) == ()
+    finally:
+        await app.close()

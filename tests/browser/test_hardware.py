@@ -50,6 +50,7 @@ def test_a_page_without_gpu_says_what_would_run(page: Page) -> None:
     expect(advice.locator("table.sizes tbody tr")).to_have_count(7, timeout=120_000)  # engines are imported first
     expect(advice).to_contain_text("Loaders, best first")
     expect(advice).to_contain_text("Threads:")
+    expect(page.locator("#hardware-gpus")).to_be_hidden()  # there is nothing to choose
 
 
 def test_nothing_is_asked_for_while_it_cannot_be_seen(page: Page) -> None:

@@ -11,7 +11,7 @@ from webui.context import AppContext
 from webui.hardware.facts import CpuFacts, DiskFacts, GpuFacts, HardwareFacts, MemoryFacts, SystemFacts
 from webui.hardware.family import Family
 from webui.planning.recommendation import recommend
-from webui.tabs import hardware_benchmark
+from webui.tabs import hardware_benchmark, hardware_gpus
 from webui.tabs.advice import advice_html
 from webui.tabs.present import (
     UNKNOWN,
@@ -37,6 +37,7 @@ def build(context: AppContext) -> None:
     gr.HTML(monitor_html(context.page_key, "Looking at the machine …"), elem_id="hardware-plots")
     gr.HTML("<h2 class='part'>What would run here</h2>")
     advice = gr.HTML(empty_html("Asking the engines what they can use …"), elem_id="hardware-advice")
+    hardware_gpus.build(context)
     hardware_benchmark.build(context)
     gr.HTML("<h2 class='part'>This machine</h2>")
     cards = gr.HTML(empty_html("Looking at the machine …"), elem_id="hardware-cards")
@@ -46,7 +47,8 @@ def build(context: AppContext) -> None:
 
     async def advise() -> str:
         own = await asyncio.to_thread(Family().follow, context.pool.pids())
-        return advice_html(recommend(await context.hardware(), await context.abilities.all(), own))
+        usable = await asyncio.to_thread(context.usable)
+        return advice_html(recommend(usable, await context.abilities.all(), own))
 
     async def look_again() -> tuple[str, str]:
         return hardware_html(await context.hardware(refresh=True)), await advise()

@@ -1,12 +1,18 @@
-"""The driver's library of a machine with one 8 GB graphics card, for an app with this folder in its PYTHONPATH."""
+"""The driver's library of a machine with one 8 GB graphics card, for an app with this folder in its PYTHONPATH.
+
+With EXAMPLE_CARDS=2 in its environment there is another one of 24 GB.
+"""
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
 NVML_TEMPERATURE_GPU = 0
 MEBIBYTE = 1024 * 1024
+SIZES = ((8192, 7600), (24576, 24000))
+"""Of each card in MiB: all of its memory, and what is free."""
 
 
 class NVMLError(Exception):
@@ -34,7 +40,7 @@ def nvmlSystemGetDriverVersion() -> str:
 
 
 def nvmlDeviceGetCount() -> int:
-    return 1
+    return int(os.environ.get("EXAMPLE_CARDS", "1"))
 
 
 def nvmlDeviceGetHandleByIndex(index: int) -> int:
@@ -42,11 +48,16 @@ def nvmlDeviceGetHandleByIndex(index: int) -> int:
 
 
 def nvmlDeviceGetName(handle: int) -> str:
-    return "Example GPU 8 GB"
+    return f"Example GPU {SIZES[handle][0] // 1024} GB"
+
+
+def nvmlDeviceGetUUID(handle: int) -> str:
+    return f"GPU-example-{handle}"
 
 
 def nvmlDeviceGetMemoryInfo(handle: int) -> SimpleNamespace:
-    return SimpleNamespace(total=8192 * MEBIBYTE, free=7600 * MEBIBYTE)
+    total, free = SIZES[handle]
+    return SimpleNamespace(total=total * MEBIBYTE, free=free * MEBIBYTE)
 
 
 def nvmlDeviceGetCudaComputeCapability(handle: int) -> tuple[int, int]:
