@@ -200,13 +200,13 @@ class AppContext:
 
         `parameters` are those asked for, over the configured ones; ones the loader does not have are left out.
         """
-        return self.plans.plan(facts, self.loaders[loader], self._values(loader, parameters))
+        return self.plans.plan(facts, self.loaders[loader], self.full_parameters(loader, parameters))
 
     async def exact_plan(self, facts: ModelFacts, loader: str, parameters: Mapping[str, Any]) -> MemoryPlan:
         """The same with the engine's own figures, which takes about half a second. Raises where it gives none."""
-        return await self.plans.exact(facts, self.loaders[loader], self._values(loader, parameters))
+        return await self.plans.exact(facts, self.loaders[loader], self.full_parameters(loader, parameters))
 
-    def _values(self, loader: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def full_parameters(self, loader: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The full parameters that a load with `parameters` would have."""
         spec, devices = self.loaders[loader], self.devices()
         asked = {

@@ -174,16 +174,7 @@ class Work:
         run.usual = {space.loader: space.usual for space in spaces}
         search = Search(spaces)
         run.default, run.trials = search.default, search.seen
-        limits = self._context.settings.limits
-        load_seconds = max(LEAST_LOAD_SECONDS, 60 * self._wanted.minutes * MOST_OF_A_LOAD)
-        memory = limits.worker_memory_mib * 1024 * 1024 if limits.worker_memory_mib else None
-        devices = await asyncio.to_thread(self._context.devices)
-        bounds = WorkerLimits(
-            limits.start_timeout_seconds,
-            min(limits.load_timeout_seconds, load_seconds),
-            memory,
-            devices.environment,
-        )
+        bounds = await asyncio.to_thread(self._bounds)
         bench = TrialBench(facts, self._context.loaders, self._plan(), bounds)
         try:
             await self._calibrate(bench, search)
@@ -196,6 +187,17 @@ class Work:
             await asyncio.to_thread(self._keep_speeds)
         run.share = 1.0
         await self._keep(search)
+
+    def _bounds(self) -> WorkerLimits:
+        """What a trial's worker may take and see: what a model's may, and no load may take most of the time."""
+        limits = self._context.settings.limits
+        load_seconds = max(LEAST_LOAD_SECONDS, 60 * self._wanted.minutes * MOST_OF_A_LOAD)
+        return WorkerLimits(
+            limits.start_timeout_seconds,
+            min(limits.load_timeout_seconds, load_seconds),
+            limits.worker_memory_mib * 1024 * 1024 if limits.worker_memory_mib else None,
+            self._context.devices().environment,
+        )
 
     def _plan(self) -> Plan:
         facts = self._wanted.facts
@@ -250,16 +252,19 @@ class Work:
 
     async def _space(self, spec: LoaderSpec) -> Space:
         """What may be varied of one loader: not what the user has set."""
-        backends = self._context.settings.backends
-        own = {**backends.parameters(spec.name), **keep_known(spec.parameters, self._wanted.parameters)}
-        hardware = await self._context.hardware()
-        gpu = bool(backends.gpu_enabled and hardware.gpus and (await self._context.abilities.of(spec.name)).devices)
-        if not backends.gpu_enabled and "gpu_layers" in spec.parameters.model_fields:
-            own["gpu_layers"] = 0
-        usual = spec.parameters.parse(own, where=f"the parameters of {spec.title}").model_dump(mode="json")
+        context, wanted = self._context, self._wanted
+        if (await context.hardware()).gpus:
+            await context.abilities.of(spec.name)  # from now on it is known what its engine can use
+        usual = await asyncio.to_thread(context.full_parameters, spec.name, wanted.parameters)
+        own = {**context.settings.backends.parameters(spec.name), **keep_known(spec.parameters, wanted.parameters)}
+        found = await asyncio.to_thread(self._space_of, spec, usual)
+        return found.without(own)
+
+    def _space_of(self, spec: LoaderSpec, usual: Mapping[str, Any]) -> Space:
+        machine = self._context.usable()
+        gpu = bool(self._context.usable_gpus(spec.name, machine.gpus)) and not self._context.devices().processor
         small = self._wanted.cache_quantization
-        space = space_of(spec, usual, self._wanted.facts, hardware.cpu, gpu=gpu, cache_quantization=small)
-        return space.without(own)
+        return space_of(spec, usual, self._wanted.facts, machine.cpu, gpu=gpu, cache_quantization=small)
 
     def _time_share(self) -> float:
         return 1 - (self._deadline - time.monotonic()) / (60 * self._wanted.minutes)
