@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from tests.diagnostics.benchmark_runs import depth, loader, run
 from webui.cli import main
 from webui.cli.ending import FAILED, WRONG_USAGE
 from webui.diagnostics.benchmark_store import BenchmarkStore
-from webui.paths import Paths
+from webui.paths import PROJECT_ROOT, Paths
 
 QUICK = ["--runs", "1", "--depths", "0,200", "--tokens", "8", "--set", "threads=1"]
 
@@ -69,6 +72,25 @@ def test_a_run_against_a_baseline(starter_model: Path, capfd: pytest.CaptureFixt
     assert lines[1].startswith("now ")
     assert main(["bench", "--compare", "last"]) == 0
     assert "too few runs to tell" in capfd.readouterr().out
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no way to send Ctrl-C to one process")
+def test_ctrl_c_keeps_what_was_measured(model: Path, store: BenchmarkStore) -> None:
+    script = "import sys; from webui.cli import main; sys.exit(main())"
+    arguments = ["bench", str(model), "--loaders", "xllamacpp", "--runs", "1000", "--depths", "0", "--tokens", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], cwd=PROJECT_ROOT, text=True, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        assert any("run " in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    (kept,) = store.runs()
+    assert kept.state == "stopped"
+    assert 0 < len(kept.results[0].depths[0].prompt_tokens) < 1000
 
 
 @pytest.mark.engine

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -153,8 +154,14 @@ async def _measure(
         facts, tuple(loaders), depths_or_default(read_depths(depths), facts, tokens), runs, tokens, values
     )
     terminal = TerminalProgress("Benchmark")
+    found: deque[BenchmarkRun] = deque(maxlen=1)
     try:
-        run = await measure(context, request, progress=terminal)
+        run = await measure(context, request, progress=terminal, on_change=found.append)
+    except BaseException:
+        # Ctrl-C, or the engine's end: what was measured until then is worth keeping.
+        if found and not found[-1].failed:
+            store.save(replace(found[-1], state="stopped"))
+        raise
     finally:
         terminal.stop()
     if lost := await asyncio.to_thread(store.save, run):
