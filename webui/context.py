@@ -47,6 +47,7 @@ from webui.pool.plan_records import PlanRecords
 from webui.pool.plans import Plans
 from webui.pool.tuned import Tuned
 from webui.settings import ModelSettings, Settings, SettingsStore
+from webui.settings.profiles import share_text
 from webui.setup.abilities import Abilities
 
 log = logging.getLogger(__name__)
@@ -101,20 +102,20 @@ class AppContext:
         presets = PresetStore(paths)
         context: AppContext
 
-        def current_settings() -> Settings:
-            return context.settings
-
         history = History(paths.history)
 
         def machine() -> str:
             return fingerprint(context.detected())
 
-        experience = Experience(paths.experience, machine)
-        measurements = Measurements(paths.measurements, machine, lambda: context.gpu_choice().key)
-        tuned = Tuned(paths.tuned, machine, lambda: context.gpu_choice().key)
+        def gpus() -> str:
+            return context.gpu_choice().key
+
+        experience = Experience(paths.experience, machine, gpus)
+        measurements = Measurements(paths.measurements, machine, gpus)
+        tuned = Tuned(paths.tuned, machine, gpus)
 
         pool = Pool(
-            current_settings,
+            lambda: context.settings,
             all_loaders,
             memory.available,
             device_memory=lambda: context.free_on_devices(),
@@ -127,7 +128,7 @@ class AppContext:
             tuned=tuned,
             devices=lambda: context.devices(),
         )
-        chats = ChatService(pool, store, presets, current_settings, extensions)
+        chats = ChatService(pool, store, presets, lambda: context.settings, extensions)
         context = cls(
             paths,
             settings,
@@ -256,7 +257,7 @@ class AppContext:
     def devices(self) -> Devices:
         """What the choice of GPUs means for a worker; holds from its start to its end."""
         choice = self.gpu_choice()
-        split = {"tensor_split": ",".join(f"{share:g}" for share in choice.split)} if choice.split else {}
+        split = {"tensor_split": ",".join(map(share_text, choice.split))} if choice.split else {}
         processor = self._processor_alone or (bool(choice.left_out) and not choice.gpus)
         return Devices(environment(choice), split, processor=processor)
 

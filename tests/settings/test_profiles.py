@@ -19,6 +19,7 @@ from webui.settings.profiles import Profile, read_profile
         ("work=all", Profile("work")),
         ("large card = GPU-8f2c", Profile("large card", ("GPU-8f2c",))),
         ("both = 0 nvidia:1 split 3:1", Profile("both", ("0", "nvidia:1"), split=(3, 1))),
+        ("tiny = 0 1 split 0.005:1000", Profile("tiny", ("0", "1"), split=(0.005, 1000))),
         ("even = all split 1:1:0.5", Profile("even", split=(1, 1, 0.5))),
     ],
 )
@@ -42,6 +43,8 @@ def test_a_line_is_a_profile_and_a_profile_a_line(line: str, profile: Profile) -
         ("x = 0 1 split 3", "one number"),
         ("x = 0 1 split 3:-1", "one number"),
         ("x = 0 1 split 0:0", "one number"),
+        ("x = 0 1 split 1e9:1", "one number"),
+        ("x = 0 1 split inf:1", "one number"),
         ("x = 0 1 split nan:1", "one number"),
         ("x = 0 1 split three:one", "one number"),
     ],

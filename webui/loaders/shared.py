@@ -136,7 +136,8 @@ MainGpu = Annotated[
     Field(ge=0, le=63),
     Control(
         "Main GPU",
-        "The GPU that holds the model when it is not split, and the small tensors when it is.",
+        "The GPU that holds the model when it is not split, and the small tensors when it is. Counted among the GPUs "
+        "that models may use.",
         section="Devices",
     ),
 ]
@@ -153,7 +154,7 @@ TensorSplit = Annotated[
     Field(pattern=r"^\s*(\d+(\.\d+)?(\s*,\s*\d+(\.\d+)?)*)?\s*$"),
     Control(
         "Tensor split",
-        "Share of the model for each GPU, as 3,1. Empty splits by free memory.",
+        "Share of the model for each GPU that models may use, as 3,1. Empty splits by free memory.",
         section="Devices",
     ),
 ]

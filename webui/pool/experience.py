@@ -15,11 +15,11 @@ MOST_PER_LOADER = 20
 
 
 class Experience:
-    """`FileNotes` of attempts at loading: the same promises, threads and constructor. Never raises."""
+    """`FileNotes` of attempts at loading: the same promises, threads and arguments. Never raises."""
 
-    def __init__(self, path: Path | None, machine: Callable[[], str]) -> None:
+    def __init__(self, path: Path | None, machine: Callable[[], str], gpus: Callable[[], str] = lambda: "") -> None:
         self._notes = FileNotes(
-            path, machine, subject="What was learnt about loading", sound=_sound, most_files=MOST_FILES
+            path, machine, subject="What was learnt about loading", sound=_sound, most_files=MOST_FILES, gpus=gpus
         )
 
     def recall(self, facts: ModelFacts, versions: Mapping[str, str | None]) -> tuple[Known, ...]:

@@ -8,11 +8,11 @@ both = 0 1 split 3:1
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 MOST_LENGTH = 60
+LARGEST_SHARE, LEAST_SHARE = 1000, 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Profile:
 
     def __str__(self) -> str:
         devices = "cpu" if self.processor else " ".join(self.gpus) or "all"
-        split = " split " + ":".join(f"{share:g}" for share in self.split) if self.split else ""
+        split = " split " + ":".join(map(share_text, self.split)) if self.split else ""
         return f"{self.name} = {devices}{split}"
 
 
@@ -53,6 +53,11 @@ def read_profile(line: str) -> Profile:
     return Profile(name, gpus, split=_shares(name, shares, len(gpus)) if word else ())
 
 
+def share_text(share: float) -> str:
+    """A share without an exponent, to three places."""
+    return f"{share:.3f}".rstrip("0").rstrip(".")
+
+
 def checked_profiles(lines: Iterable[str]) -> tuple[str, ...]:
     """`lines` as they stand if each is a profile and no two have one name; raises `ValueError` otherwise."""
     kept = tuple(lines)
@@ -64,12 +69,12 @@ def checked_profiles(lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _shares(name: str, text: str, count: int) -> tuple[float, ...]:
-    wrong = f"the split of {name!r} is not one number of at least 0 for each GPU, as 3:1"
+    wrong = f"the split of {name!r} is not one number from 0 to {LARGEST_SHARE} for each GPU, as 3:1"
     try:
         shares = tuple(float(part) for part in text.strip().split(":"))
     except ValueError:
         raise ValueError(wrong) from None
-    if not all(math.isfinite(share) and share >= 0 for share in shares) or not sum(shares):
+    if not all(0 <= share <= LARGEST_SHARE for share in shares) or sum(shares) < LEAST_SHARE:
         raise ValueError(wrong)
     if count and len(shares) != count:
         raise ValueError(wrong)

@@ -16,7 +16,7 @@ from webui.errors import AppError, InvalidRequest
 from webui.hardware.choice import GpuChoice, environment, name_of
 from webui.hardware.facts import GpuFacts
 from webui.settings import Settings
-from webui.settings.profiles import BUILT_IN, Profile, read_profile
+from webui.settings.profiles import BUILT_IN, Profile, read_profile, share_text
 from webui.tabs.present import failure_html, list_html, size, verdict_html
 from webui.tabs.visible import when_opened
 
@@ -123,7 +123,7 @@ class GpuPart:
         profiles = [("All GPUs", ALL), ("Processor only (quiet)", QUIET), *((name, name) for name in own)]
         in_use = settings.in_use()
         shown = in_use.name or (TICKED if settings.gpus else ALL)
-        split = ":".join(f"{share:g}" for share in in_use.split)
+        split = ":".join(map(share_text, in_use.split))
         return [
             gr.update(visible=True),
             gr.update(choices=[*profiles, ("As ticked below", TICKED)], value=shown),
@@ -153,7 +153,7 @@ def _meaning(choice: GpuChoice) -> str:
         return "Models stay on the processor."
     free = [gpu.memory_free for gpu in choice.gpus if gpu.memory_free is not None]
     room = f", with {size(sum(free))} free" if len(free) == len(choice.gpus) else ""
-    split = f", split {':'.join(f'{share:g}' for share in choice.split)}" if choice.split else ""
+    split = f", split {':'.join(map(share_text, choice.split))}" if choice.split else ""
     return f"Models may use {' and '.join(gpu.name for gpu in choice.gpus)}{room}{split}."
 
 
