@@ -37,15 +37,19 @@ def sets(text: str) -> list[tuple[str, dict[str, object]]]:
     ("name", "said"),
     [
         ("fits", ["✓", "Fits.", "410 MiB of 5.80 GiB free", "computed from the file", "8,192 tokens"]),
-        ("laptop", ["Does not fit.", "33 layers need 5.9 GiB", "5.90 GiB, 4.90 GiB free", "6.42 GiB in all"]),
+        ("laptop", ["Does not fit.", "33 layers need 5.9 GiB", "5.90 GiB needed, 4.90 GiB free", "6.42 GiB in all"]),
         ("four cards", ["the engine's own figures", "40 layers", "not used, 410 MiB free", "46.7 GiB in all"]),
         ("four cards", ["planned 46.7 GiB, measured 44.9 GiB (−3.9 %)"]),
         ("unknown", ["Whether it fits is unknown.", "2.95 GiB; what is free is unknown"]),
         (
             "paged",
-            ["Loads, but slowly: Memory has 15.0 GiB free", "27.4 GiB, 15.0 GiB free", "parts of it are read again"],
+            [
+                "Loads, but slowly: Memory has 15.0 GiB free",
+                "27.4 GiB needed, 15.0 GiB free",
+                "parts of it are read again",
+            ],
         ),
-        ("enormous", ["620 GiB, 5.80 GiB free", "a Q2_K file", "Corrected by"]),
+        ("enormous", ["620 GiB needed, 5.80 GiB free", "a Q2_K file", "Corrected by"]),
     ],
 )
 def test_a_plan_says_what_it_takes_of_what_is_free(name: str, said: list[str]) -> None:
@@ -78,6 +82,8 @@ def test_what_can_be_dropped_is_set_apart_and_drawn_last() -> None:
 
 
 def test_only_what_cannot_be_dropped_is_too_much() -> None:
+    copied = replace(LAPTOP, devices=(device("cpu", "Memory", 22, 24, weights=72, mapped=36),))
+    assert "36.0 GiB needed, 22.0 GiB free" in plan_html(copied)
     assert plan_html(LAPTOP).count("plan-device over") == 1
     assert "plan-device over" not in plan_html(PAGED)
 

@@ -122,14 +122,14 @@ def _device(device: DevicePlan, *, alone: bool) -> str:
 
 
 def _of_free(device: DevicePlan) -> str:
-    """`2.10 GiB of 5.80 GiB free`."""
+    """`2.10 GiB of 5.80 GiB free`; where that is too much, what cannot be dropped."""
     if device.total == 0:
         return "not used" + ("" if device.available is None else f", {size(device.available)} free")
     taken = size(device.total)
     if device.available is None:
         return f"{taken}; what is free is {UNKNOWN}"
     if device.total > device.available:
-        return f"{taken}, {size(device.available)} free"
+        return f"{taken if device.fits else size(device.kept)} needed, {size(device.available)} free"
     return f"{taken} of {size(device.available)} free"
 
 

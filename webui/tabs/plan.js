@@ -48,6 +48,18 @@
     if (held) [...box.querySelectorAll('[data-set]')].find((button) => button.dataset.set === held)?.focus();
   };
 
+  // At the top of a small page the plan is shown in short. A margin keeps what is below it where it is.
+  const stick = () => {
+    const box = byId('model-plan');
+    if (!seen(box)) return;
+    const stuck = scrollY > 0 && box.getBoundingClientRect().top <= 0;
+    if (stuck === box.hasAttribute('data-stuck')) return;
+    const before = box.offsetHeight;
+    box.toggleAttribute('data-stuck', stuck);
+    box.style.marginBottom = stuck ? `${before - box.offsetHeight}px` : '';
+  };
+  document.addEventListener('scroll', stick, { passive: true });
+
   // The engine's own figures take it a moment. They are asked for beside the plans, and the next plan has them.
   const askEngine = async (button) => {
     button.disabled = true;
