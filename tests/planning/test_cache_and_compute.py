@@ -30,8 +30,8 @@ RUNS: list[tuple[dict[str, Any], ComputeShape]] = [
         ComputeShape(CacheShape(4096, type_k="q8_0", type_v="q8_0", whole_window=True)),
     ),
 ]
-LOOSELY = frozenset({"deepseek2", "mamba", "mamba2", "jamba", "rwkv7"})
-"""Architectures that compute in tensors of their own, which the buffer's formula does not know."""
+LOOSELY = {"deepseek2": 0.5, "mamba": 0.05, "mamba2": 0.15, "jamba": 0.3, "rwkv7": 0.05}
+"""Architectures that compute in tensors of their own, and how well the buffer's formula knows them."""
 
 
 @pytest.mark.engine
@@ -43,9 +43,9 @@ def test_the_engine_would_allocate_what_is_computed(tmp_path: Path, architecture
         layers = layers_cache(facts, shape.cache)
         assert layers is not None
         assert sum(layers) == pytest.approx(found.cache, abs=0.02 * MIB), run
-        if architecture not in LOOSELY:
-            width = 4 * 512 * shape.cache.micro_batch
-            assert compute_bytes(facts, shape) == pytest.approx(found.compute, rel=0.05, abs=2.5 * width), run
+        width = 4 * 512 * shape.cache.micro_batch
+        within = LOOSELY.get(architecture, 0.05)
+        assert compute_bytes(facts, shape) == pytest.approx(found.compute, rel=within, abs=2.5 * width), run
 
 
 @pytest.mark.engine

@@ -110,6 +110,12 @@ def cells_of(facts: ModelFacts, shape: CacheShape) -> tuple[int, ...]:
     return tuple(kind.cells(one) for kind in windows.values())
 
 
+def largest_state(facts: ModelFacts) -> int:
+    """Bytes of the largest state that a layer keeps for one job."""
+    kinds, _ = layer_kinds(facts)
+    return max((kind.state for kind in kinds), default=0)
+
+
 @lru_cache(maxsize=8)
 def layer_kinds(facts: ModelFacts) -> tuple[tuple[LayerKind, ...], tuple[int, ...]]:
     """The kinds of layers there are, and which of them each layer is; none where the file does not tell how many."""

@@ -10,10 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from webui.models.facts import ModelFacts
-from webui.planning.cache import CacheShape, cells_of
+from webui.planning.cache import CacheShape, cells_of, largest_state
 
 FLOAT = 4
 HALF = 2
+
+
+RWKV_WIDTHS = 19
+"""Vectors of the model's width that an RWKV layer computes in at once, as its dry run tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ def compute_bytes(facts: ModelFacts, shape: ComputeShape) -> int:
     width = row * (facts.embedding_length or 0)
     rows = tokens if shape.logits_rows is None else min(tokens, shape.logits_rows)
     logits = FLOAT * rows * (facts.vocabulary_size or 0) + 2 * width
-    return max(_attention(facts, shape, tokens), _feed_forward(facts, shape, tokens), logits)
+    stages = (_attention(facts, shape, tokens), _feed_forward(facts, shape, tokens), _recurrence(facts, shape, tokens))
+    return max(*stages, logits)
 
 
 def input_bytes(facts: ModelFacts, shape: ComputeShape) -> int:
@@ -81,6 +86,17 @@ def _feed_forward(facts: ModelFacts, shape: ComputeShape, tokens: int) -> int:
     masks = _masks(facts, shape, tokens)
     gated = masks + 3 * row * inner + 4 * width
     return max(gated, masks + 2 * used * width + 2 * width) if facts.expert_count else gated
+
+
+def _recurrence(facts: ModelFacts, shape: ComputeShape, tokens: int) -> int:
+    """What a recurrent layer computes in: its projections and their convolutions, beside its input, and new states."""
+    states = shape.cache.jobs * largest_state(facts)
+    row, width = FLOAT * tokens, facts.embedding_length or 0
+    if _number(facts, "wkv.head_size"):
+        return row * RWKV_WIDTHS * width + states
+    inner = _number(facts, "ssm.inner_size")
+    mixed = inner + 2 * _number(facts, "ssm.group_count") * _number(facts, "ssm.state_size")
+    return row * (3 * width + 2 * inner + 3 * mixed) + states if inner else 0
 
 
 def _number(facts: ModelFacts, key: str) -> int:

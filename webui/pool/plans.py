@@ -35,7 +35,7 @@ from webui.pool.pool import Pool
 from webui.pool.status import PoolStatus
 
 FRESH_SECONDS = 3.0
-"""How old the figures of GPUs may be for an instant plan."""
+"""How old the figures of GPUs, and the versions of engines, may be for an instant plan."""
 FILES = ("projector", "lora")
 MOST_TOLD = 50
 
@@ -77,6 +77,7 @@ class Plans:
         self._looked_at = 0.0
         self._looking = threading.Lock()
         self._drafts: dict[tuple[Path, int], ModelFacts] = {}
+        self._versions: dict[tuple[str, str], tuple[float, str | None]] = {}
         self._told: OrderedDict[str, EnginePlan] = OrderedDict()
         """What engines said of loads they were asked about."""
         self._held: Held | None = None
@@ -166,10 +167,19 @@ class Plans:
     def _question(
         self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any], *, corrected: bool = True
     ) -> tuple[Question, str | None]:
-        version = spec.availability(facts, parameters).version
+        version = self._version(spec, facts, parameters)
         correction = self._records.correction(facts, spec.name, version) if corrected else 0
         question = Question(facts, spec, parameters, self._room(spec.name), self._extras(parameters), correction)
         return question, version
+
+    def _version(self, spec: LoaderSpec, facts: ModelFacts, parameters: Mapping[str, Any]) -> str | None:
+        """The engine's, as looked up some seconds ago: packages take milliseconds to tell."""
+        key, now = (spec.name, str(parameters.get("executable", ""))), time.monotonic()
+        known = self._versions.get(key)
+        if known is None or now - known[0] > FRESH_SECONDS:
+            known = self._versions[key] = (now, spec.availability(facts, parameters).version)
+            self._versions = dict(list(self._versions.items())[-MOST_TOLD:])
+        return known[1]
 
     def _room(self, loader: str) -> Machine:
         machine, held = self._machine(), self._held
