@@ -73,6 +73,7 @@ def test_what_is_found_is_shown_used_and_taken_back(new_page: NewPage, own_app: 
     other = new_page(url=own_app.url)
     open_tab(other, "Model")
     expect(other.locator("#model-tuning-status [data-state=running]")).to_be_visible()
+    expect(other.locator("#status-line")).to_contain_text("The best settings are being looked for")
     (own_app.home / HOLD).unlink()
     for shown in (page, other):
         ended = shown.locator("#model-tuning-status [data-state=done]")

@@ -147,6 +147,8 @@ async def test_the_loaded_model_is_put_aside_and_brought_back_as_it_was(opened: 
         await app.pool.load(LoadRequest(model))
     with pytest.raises(Busy, match="being looked for"):
         app.pool.submit(GenerationRequest("x"), owner="test")
+    with pytest.raises(Busy, match="being looked for"):
+        app.chats.prompter.facts()
     with pytest.raises(Busy):
         app.tunings.start(Wanted(model))
     await app.tunings.wait()

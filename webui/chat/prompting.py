@@ -19,6 +19,7 @@ from webui.loaders.contract import GenerationRequest, LoadedModel
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts
 from webui.pool import Pool
+from webui.pool.status import absence
 
 REPLY_SHARE = 0.25
 """Most of the context that is kept free for the reply when choosing what to leave out."""
@@ -101,12 +102,11 @@ class Prompter:
     _counted: dict[str, tuple[Path, str, int]] = field(default_factory=dict)
 
     def facts(self) -> ModelFacts:
-        """The model that will answer; raises `NotLoaded`."""
+        """The model that will answer; raises `NotLoaded`, or `Busy` where it is set aside for a while."""
         status = self.pool.status
         facts = status.facts
         if facts is None:
-            cause = status.failure.message if status.failure else ""
-            raise NotLoaded("No model is loaded.", cause=cause)
+            raise absence(status)
         return facts
 
     async def prepare(self, question: Question) -> Prepared:

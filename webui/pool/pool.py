@@ -32,7 +32,7 @@ from webui.pool.reply_speeds import ReplySpeeds
 from webui.pool.residency import Residency
 from webui.pool.residents import Residents
 from webui.pool.signal import Signal
-from webui.pool.status import Failure, LoadRequest, LoadStory, PoolState, PoolStatus, WorkerFacts
+from webui.pool.status import Failure, LoadRequest, LoadStory, PoolState, PoolStatus, WorkerFacts, absence
 from webui.pool.tuned import Tuned
 from webui.settings import Settings
 
@@ -118,6 +118,7 @@ class Pool:
             ladder=residents.rungs,
             degraded=current.degraded if current else None,
             asked=residents.asked,
+            set_aside=self._set_aside,
             finishing=residents.finishing,
             candidates=residents.candidates,
             running=len(current.scheduler.running) if current else 0,
@@ -289,11 +290,8 @@ class Pool:
         reply that was begun, `remake` makes the request for it.
         """
         target = self._residents.target
-        if target is None and self._set_aside:
-            raise Busy(self._set_aside, hint="Ask again when that is done.")
         if target is None:
-            lost = self.status.failure
-            raise NotLoaded("No model is loaded.", cause=lost.message if lost is not None else "")
+            raise absence(self.status)
         job = Job(request, owner, made_for=made_for, remake=remake)
         target.scheduler.submit(job)
         self._jobs[job.id] = self._latest = job
@@ -316,7 +314,7 @@ class Pool:
         """
         target = self._residents.target if by is None else self._residents.holding(by)
         if target is None:
-            raise NotLoaded("No model is loaded.")
+            raise absence(self.status)
         return await target.tokenize(text, add_bos=add_bos)
 
     # --- small parts --------------------------------------------------------------------------------------------

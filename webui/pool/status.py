@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from webui.errors import AppError
+from webui.errors import AppError, Busy, NotLoaded
 from webui.loaders.contract import LoadedModel
 from webui.models.facts import ModelFacts
 from webui.planning.recovery import Attempt, Degraded
@@ -107,7 +107,8 @@ class PoolStatus:
     `share` is 0 … 1 or `None` where it is not known. `failure` is that of the last load, if it failed; the state
     is READY all the same when the model before it is still there. `ladder` holds the steps of the load that is on, or
     of the last one; `degraded` says what the loaded model had to do without. `asked` is what that load was asked for
-    (`None` before any), so that it can be asked for again. `finishing` counts the replies that the model before this
+    (`None` before any), so that it can be asked for again. `set_aside` says what the machine is left to for a while,
+    where it is. `finishing` counts the replies that the model before this
     one is still writing after a swap.
     """
 
@@ -126,6 +127,7 @@ class PoolStatus:
     ladder: tuple[Rung, ...] = ()
     degraded: Degraded | None = None
     asked: LoadRequest | None = None
+    set_aside: str = ""
     finishing: int = 0
     candidates: tuple[Candidate, ...] = ()
     running: int = 0
@@ -135,3 +137,10 @@ class PoolStatus:
     used_tokens: int | None = None
     tokens_per_second: float | None = None
     first_token_seconds: float | None = None
+
+
+def absence(status: PoolStatus) -> AppError:
+    """Why there is no model to answer."""
+    if status.set_aside:
+        return Busy(status.set_aside, hint="Ask again when that is done.")
+    return NotLoaded("No model is loaded.", cause=status.failure.message if status.failure is not None else "")

@@ -88,6 +88,7 @@ def empty_html(context: AppContext) -> str:
     status = context.pool.status
     if status.state in (PoolState.EMPTY, PoolState.FAILED):
         text = "No model is loaded yet." if status.state is PoolState.EMPTY else "The model could not be loaded."
+        text = status.set_aside or text
         # A model that was tried and failed is explained on the top line; these came before any was tried.
         why = "".join(failure_html(problem) for problem in context.startup_problems)
         return (

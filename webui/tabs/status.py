@@ -93,6 +93,8 @@ def state_words(status: PoolStatus) -> str:
             return "Ready, with less than asked"
         return "Ready; the last load failed" if _failed(status) else "Ready, with remarks"
     failed = "Loading failed" if status.facts is None else "Model lost"
+    if light == "none" and status.set_aside:
+        return status.set_aside.rstrip(".")
     return {"none": "No model loaded", "loading": "Loading", "ready": "Ready", "failed": failed}[light]
 
 
