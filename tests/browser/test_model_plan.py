@@ -117,6 +117,7 @@ def test_an_alternative_sets_its_controls_also_those_in_closed_folds(new_page: N
     plan.get_by_role("button", name="24 of 33 layers").click()
     expect(layers).to_have_value("24")
     expect(plan).to_contain_text("Asked of xllamacpp with gpu_layers=24.")
+    expect(plan.get_by_role("button", name="24 of 33 layers")).to_be_focused()
     plan.get_by_role("button", name="8-bit KV cache").click()
     expect(plan).to_contain_text("Asked of xllamacpp with cache_type_k=q8_0, cache_type_v=q8_0, gpu_layers=24.")
     plan.get_by_role("button", name="use it").click()

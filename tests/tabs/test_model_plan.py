@@ -14,7 +14,7 @@ import gradio as gr
 import pytest
 from starlette.testclient import TestClient
 
-from tests.builders.gguf import tiny_llama_spm
+from tests.builders.gguf import tiny_llama_bpe, tiny_llama_spm
 from webui.context import AppContext
 from webui.diagnostics.log import stop_logging
 from webui.errors import EngineRefused
@@ -113,6 +113,13 @@ async def test_rubbish_in_a_field_is_named_instead_of_bars(
 ) -> None:
     answer = await tab.plan.answer(question(tab, tab.plan.name(chosen), loader, **values))
     assert said in answer["html"] and "plan-bar" not in answer["html"]
+
+
+async def test_a_loader_that_cannot_open_the_file_has_no_plan_for_it(tab: ModelTab, tmp_path: Path) -> None:
+    model = tiny_llama_bpe(tmp_path / "bpe.gguf")
+    name = tab.plan.name(Choice(str(model), inspect_model(model)))
+    told = (await tab.plan.answer(question(tab, name, "ctransformers")))["html"]
+    assert "SentencePiece" in told and "plan-bar" not in told
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def plan_html(
 
 
 def refused_html(error: AppError) -> str:
-    """Instead of bars: which control holds what no load could be made with."""
+    """Instead of bars: why no load could be made, such as what is wrong with which control."""
     sentence = verdict_html("warning", error.message)
     return f'<section class="plan refused" aria-label="Memory plan"><span role="status">{sentence}</span></section>'
 

@@ -22,6 +22,7 @@ from webui.errors import AppError
 from webui.loaders.parameters import refuse_local
 from webui.models.facts import ModelFacts
 from webui.planning.memory import context_of
+from webui.planning.selection import verdict_of
 from webui.tabs.memory_bars import SET, as_noticed, plan_html, refused_html
 from webui.tabs.model_choice import Choice, local_only
 from webui.tabs.model_controls import LoaderControls
@@ -132,6 +133,9 @@ class PlanPanel:
     def _drawn(self, question: Question) -> dict[str, str]:
         facts, spec = question.facts, self.context.loaders[question.loader]
         try:
+            verdict = verdict_of(spec, facts)
+            if not verdict.ok:
+                raise verdict.error(verdict.reason)
             parameters = self._parameters(question)
             plan = self.context.plan(facts, question.loader, parameters)
         except AppError as error:
