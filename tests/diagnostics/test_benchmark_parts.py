@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.diagnostics.benchmark_runs import depth, loader, run
-from webui.diagnostics.benchmark_comparison import LOAD, PROMPT, SPEED, compare
+from webui.diagnostics.benchmark_comparison import LOAD, PEAK_MEMORY, PROMPT, SPEED, compare
 from webui.diagnostics.benchmark_loader import parameters_for
 from webui.diagnostics.benchmark_prompts import Prompts, text_of
 from webui.diagnostics.benchmark_request import BenchmarkRequest, default_depths, read_depths
@@ -196,6 +196,15 @@ def test_what_may_explain_a_difference_is_said() -> None:
     remarks = " ".join(compare(run(), run(earlier, reply_tokens=64, app_version="0.0.9")).remarks)
     for part in ("64", "0.0.9", "llama.cpp 0", "threads = 4 before, 2 now", "on GPU before"):
         assert part in remarks
+
+
+def test_memory_is_compared_where_the_same_depths_were_measured() -> None:
+    one, both = run(loader("a", depth(0)), depths=(0,)), run(loader("a", depth(0), depth(1024)))
+    assert compare(one, one).at("a", None, PEAK_MEMORY) is not None
+    found = compare(one, both)
+    assert found.at("a", None, PEAK_MEMORY) is None
+    assert found.at("a", 0, SPEED) is not None
+    assert found.remarks == ("The depths were 0, 1,024 before, 0 now: memory cannot be compared.",)
 
 
 def test_loaders_and_depths_of_one_side_only() -> None:

@@ -94,7 +94,8 @@ def compare(now: BenchmarkRun, before: BenchmarkRun) -> Comparison:
 
 def _of_loader(now: LoaderResult, before: LoaderResult) -> Iterator[Difference]:
     yield from _difference(now.loader, None, LOAD, now.load, before.load)
-    if now.peak_memory_bytes and before.peak_memory_bytes:
+    same = [one.depth for one in now.measured] == [one.depth for one in before.measured]
+    if now.peak_memory_bytes and before.peak_memory_bytes and same:
         ours, theirs = now.peak_memory_bytes, before.peak_memory_bytes
         change = (ours - theirs) / theirs
         verdict: Verdict = "noise" if abs(change) <= LEAST_NOISE else "worse" if change > 0 else "better"
@@ -161,6 +162,9 @@ def _warnings(now: BenchmarkRun, before: BenchmarkRun) -> Iterator[str]:
 def _remarks(now: BenchmarkRun, before: BenchmarkRun) -> Iterator[str]:
     if now.reply_tokens != before.reply_tokens:
         yield f"Replies had up to {before.reply_tokens:,} tokens before, {now.reply_tokens:,} now."
+    if now.depths != before.depths:
+        depths = [", ".join(f"{depth:,}" for depth in run.depths) for run in (before, now)]
+        yield f"The depths were {depths[0]} before, {depths[1]} now: memory cannot be compared."
     if now.app_version != before.app_version:
         yield f"The app was version {before.app_version} before, {now.app_version} now."
     for result in now.results:
