@@ -98,9 +98,11 @@ class Tunings:
         self.latest: TuningRun | None = None
 
     def start(self, wanted: Wanted) -> TuningRun:
-        """Begin in the background; raises `Busy` while another run is on."""
+        """Begin in the background; raises `Busy` while another run or a benchmark is on."""
         if self.latest is not None and self.latest.running:
             raise Busy(WHY, hint="Wait until that is done, or stop it.")
+        if self._context().benchmarks.running:
+            raise Busy("A benchmark is running.", hint="Wait until that is done, or stop it.")
         self.latest = run = TuningRun(wanted)
         self._task = asyncio.get_running_loop().create_task(self._run(run), name="tuning")
         return run
