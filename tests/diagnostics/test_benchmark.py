@@ -16,6 +16,7 @@ from webui.diagnostics.benchmark import measure
 from webui.diagnostics.benchmark_loader import Superseded
 from webui.diagnostics.benchmark_request import BenchmarkRequest
 from webui.diagnostics.benchmarks import Running
+from webui.diagnostics.tuning import Wanted
 from webui.errors import Busy, NotFound
 from webui.loaders.contract import GenerationRequest
 from webui.loaders.sampling import SamplingParameters
@@ -181,6 +182,17 @@ async def test_one_at_a_time(make: Make, facts: ModelFacts) -> None:
         context.benchmarks.start(asked(facts, "one"))
     await context.benchmarks.stop()
     await finished(context, asked(facts, "one", runs=1))
+    async with context.pool.set_aside("The machine is left to something else."):
+        with pytest.raises(Busy, match="left to something else"):
+            context.benchmarks.start(asked(facts, "one"))
+
+
+async def test_settings_are_not_searched_for_meanwhile(make: Make, facts: ModelFacts) -> None:
+    context = make(("one", ""))
+    context.benchmarks.start(asked(facts, "one", runs=1000))
+    with pytest.raises(Busy, match="benchmark is running"):
+        context.tunings.start(Wanted(facts, ("one",)))
+    await context.benchmarks.stop()
 
 
 @pytest.mark.parametrize("what", ["load", "unload"])

@@ -88,6 +88,8 @@ class Benchmarks:
         if self.running:
             raise Busy("A benchmark is running.", hint="Wait for its end, or stop it.")
         status = context.pool.status
+        if status.set_aside:
+            raise Busy(status.set_aside, hint="Wait until that is done, or stop it.")
         if status.state is PoolState.LOADING:
             raise Busy("A model is being loaded.", hint="Wait for it, or cancel it first.")
         unknown = [name for name in request.loaders if name not in context.loaders]
