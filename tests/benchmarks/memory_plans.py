@@ -45,6 +45,8 @@ PAGE = PROJECT_ROOT / "docs" / "memory-plans.md"
 MOST_INSTANT, MOST_MEDIAN, MOST_EXACT, MOST_SAID = 0.08, 0.03, 0.05, 0.02
 LONGEST_PROMPT = 700
 """More than a batch, which is when all that is planned for computing is used."""
+FILLED = ("ctransformers", "transformers")
+"""Loaders whose cache takes memory as it is filled, which it therefore is."""
 WORDS = "the sea is cold and the river is clear and "
 
 
@@ -195,7 +197,7 @@ async def measure(case: Case, folder: Path, machine: Machine) -> Row:
     try:
         loaded = await worker.load(facts, parameters)
         length = min(LONGEST_PROMPT, loaded.context_size - 32)
-        if spec.cache_grows or values.get("flash_attention") == "off":  # what is not filled is not used
+        if case.loader in FILLED or values.get("flash_attention") == "off":
             length = loaded.context_size - 32
         prompt = await _prompt(worker, length)
         async for _ in worker.generate(GenerationRequest(prompt, SamplingParameters(max_tokens=8))).events():
