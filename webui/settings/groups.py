@@ -144,8 +144,8 @@ class HardwareSettings(Parameters):
         Profiles,
         Control(
             "Hardware profiles",
-            "Named choices, each as NAME = all, cpu or GPUs with spaces between them, then perhaps split 3:1, the "
-            "share of each GPU.",
+            "Named choices, each as NAME = all, cpu or GPUs with spaces between them (the first is the main GPU), then "
+            "perhaps split 3:1, the share of each GPU.",
         ),
     ] = ()
     profile: Annotated[
