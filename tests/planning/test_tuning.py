@@ -133,6 +133,14 @@ def test_it_keeps_to_the_time_it_is_given(seconds: float) -> None:
     assert verdict.decided or not verdict.improved
 
 
+def test_nothing_found_in_too_short_a_time_is_no_answer() -> None:
+    space = some_space(cores=16)
+    cut = Machine([space], flat, flat).run(Search([space]), 25.0)
+    assert (verdict_of(cut).improved, verdict_of(cut).decided) == (False, False)
+    whole = Machine([space], flat, flat).run(Search([space]))
+    assert (verdict_of(whole).improved, verdict_of(whole).decided) == (False, True)
+
+
 def test_a_verdict_needs_rounds_enough() -> None:
     default, found = Setting("a"), Setting("a", (("poll", 0),))
     slow, quick = Result(50.0, 300.0), Result(52.0, 300.0)

@@ -52,7 +52,7 @@ class Verdict:
     """What the search found. `setting` is to be used; where that is `default`, nothing was faster beyond noise.
 
     `gain` is how many times faster it is than the default (the median of the last race's rounds); `before` and `after`
-    are the medians of both in these rounds. `decided` is false where there was no time for a last race.
+    are the medians of both in these rounds. `decided` is false where the time was too short to tell.
     """
 
     default: Setting

@@ -17,7 +17,6 @@ exchange, which is mostly the reply and to a part the prompt (`wait_seconds`).
 
 from __future__ import annotations
 
-import contextlib
 import math
 import statistics
 from collections.abc import Generator, Mapping, Sequence
@@ -62,6 +61,8 @@ class Search:
         """How far the search has come, 0 … 1."""
         self._number = 0
         self._left = math.inf
+        self._cut = False
+        """The time was up before everything had been looked at."""
         self._may_end = False
         """Whether what there is of the search is worth a last race: the loaders have been compared."""
         self._failed: set[Setting] = set()
@@ -98,8 +99,10 @@ class Search:
     # --- the way of a search --------------------------------------------------------------------------------------
 
     def _search(self) -> Asking:
-        with contextlib.suppress(TimeIsUp):
+        try:
             yield from self._look()
+        except TimeIsUp:
+            self._cut = True
         self._may_end = False
         yield from self._decide()
 
@@ -213,7 +216,7 @@ class Search:
             self.verdict = self._without_default()
             return
         if self.best == self.default:
-            self.verdict = Verdict(self.default, self.default)
+            self.verdict = Verdict(self.default, self.default, decided=not self._cut)
             return
         duel = Duel()
         opened = yield from self._ask(self.default, "the last race")
