@@ -19,9 +19,11 @@ from webui.pool.tuned import TunedSetting
 from webui.tabs.present import escape, failure_html, fold_html, plural, progress_html
 
 WIDTH, HEIGHT = 600, 170
-LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 52, 8, 8, 22
 LEAST_SPAN = 0.2
-ROOM_ABOVE = 1.05
+ROOM = 0.06
+"""Share of the span that is left free above and below."""
+LEGEND = "○ usual settings ● others ◆ chosen ✗ failed. Higher is faster, later is to the right."
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,9 @@ def plot_svg(shown: Sequence[Point]) -> str:
     speeds = [point.speed for point in shown if point.speed is not None]
     if not speeds:
         return ""
-    low, high = min(*speeds, 1.0), max(*speeds, 1.0) * ROOM_ABOVE
-    low = min(low, high - LEAST_SPAN)
+    low, high = min(*speeds, 1.0), max(*speeds, 1.0)
+    span = max(high - low, LEAST_SPAN)
+    low, high = low - ROOM * span, high + ROOM * span
 
     def across(place: int) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (place + 0.5) / len(shown)
@@ -110,13 +113,9 @@ def plot_svg(shown: Sequence[Point]) -> str:
         f'y2="{up(speed):.1f}"/><text x="{LEFT - 6}" y="{up(speed) + 4:.1f}" text-anchor="end">{speed:.2g} ×</text>'
         for speed in _ticks(low, high)
     )
-    legend = (
-        f'<text x="{LEFT}" y="{HEIGHT - 6}">○ usual settings   ● others   ◆ chosen   ✗ failed; '
-        "higher is faster, later is to the right</text>"
-    )
     return (
-        f'<svg class="tuning-plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(described(shown))}">'
-        f"{lines}{marks}{legend}</svg>"
+        f'<figure class="tuning-plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(described(shown))}">{lines}{marks}</svg><figcaption>{LEGEND}</figcaption></figure>'
     )
 
 
@@ -146,8 +145,8 @@ def _mark(point: Point, x: float, y: float) -> str:
     said = "failed" if point.speed is None else f"{point.speed:.2f} ×"
     title = f"<title>{escape(f'{point.words}: {said}')}</title>"
     if point.speed is None:
-        bottom = HEIGHT - BOTTOM - 4
-        path = f"M{x - 4:.1f} {bottom - 4}l8 8m0 -8l-8 8"
+        bottom = HEIGHT - BOTTOM / 2
+        path = f"M{x - 4:.1f} {bottom - 4:.1f}l8 8m0 -8l-8 8"
         return f'<path class="failed" d="{path}">{title}</path>'
     if point.kind == "chosen":
         return f'<path class="chosen" d="M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z">{title}</path>'
