@@ -190,7 +190,7 @@ def test_less_than_asked_is_said_on_every_tab_and_a_button_does_better(stage: St
     stage.give("first", "full")
     ask_for_context(stage, 32_768)
     stage.load()
-    full = "Runs with 1 of 3 layers on the GPU: the GPU ran out of memory at 3 layers."
+    full = "Runs with 2 of 3 layers on the GPU: the GPU ran out of memory at 3 layers."
     expect(stage.status.locator(".banner")).to_contain_text(full)
     stage.has_light("degraded")
     open_tab(stage.page, "Chat")

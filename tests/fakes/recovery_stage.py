@@ -1,8 +1,8 @@
 """An extension whose backends do as they are told, for the page's tests: they wait, refuse, crash and write on cue.
 
 Copied into a home as `extensions/stage/__init__.py`. A cue is a file beside it: `first.crash`, `second.refuse`,
-`second.wait` and so on act while that loader loads; with `first.full` the GPU takes more than one layer only with an
-8-bit cache; with `first.write` its replies go on as long as the file is there. The backend `absent` is not installed.
+`second.wait` and so on act while that loader loads; with `first.full` the GPU takes more than two layers only with
+an 8-bit cache; with `first.write` its replies go on as long as the file is there. The backend `absent` is not installed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Staged(Loader[StageParameters]):
         if self._cue("crash"):
             print(f"{self.name}: last words", file=sys.stderr, flush=True)
             signal.raise_signal(signal.SIGSEGV)
-        if self._cue("full") and values.gpu_layers not in (0, 1) and values.cache_type_k == "f16":
+        if self._cue("full") and values.gpu_layers not in (0, 1, 2) and values.cache_type_k == "f16":
             raise DeviceOutOfMemory(f"{title} found the GPU full.")
         return LoadedModel(values.context_size, "CPU", "cpu", self.name, "1", slots=2)
 

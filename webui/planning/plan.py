@@ -17,7 +17,8 @@ CPU = "cpu"
 @dataclass(frozen=True, slots=True)
 class GpuRoom:
     """A GPU as a plan sees it. `free` counts what the model that is loaded now holds there as free, since a swap frees
-    it. `shared`: its memory is the machine's own, so that the two rooms are one.
+    it. `index` is its place among those that may be used. `shared`: its memory is the machine's own, so that the two
+    rooms are one.
     """
 
     index: int

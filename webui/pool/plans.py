@@ -158,10 +158,9 @@ class Plans:
 
     def _look_on_gpus(self, spec: LoaderSpec, family: list[int]) -> dict[str, int]:
         found = {}
-        for gpu in self._usable(spec.name, self._look() if self._machine().gpus else ()):
-            held = gpu.held_by(family)
-            if held:
-                found[GpuRoom(gpu.index, gpu.name).key] = held
+        for place, gpu in enumerate(self._usable(spec.name, self._look() if self._machine().gpus else ())):
+            if held := gpu.held_by(family):
+                found[GpuRoom(place, gpu.name).key] = held
         return found
 
     def _question(
@@ -188,13 +187,13 @@ class Plans:
         return Machine(
             memory.available() + freed,
             machine.memory.total,
-            tuple(self._gpu_room(gpu) for gpu in gpus),
+            tuple(self._gpu_room(place, gpu) for place, gpu in enumerate(gpus)),
             freed,
             frozenset(machine.cpu.instruction_sets),
         )
 
-    def _gpu_room(self, gpu: GpuFacts) -> GpuRoom:
-        room = GpuRoom(gpu.index, gpu.name, gpu.memory_free, gpu.memory_total, bool(gpu.integrated))
+    def _gpu_room(self, place: int, gpu: GpuFacts) -> GpuRoom:
+        room = GpuRoom(place, gpu.name, gpu.memory_free, gpu.memory_total, bool(gpu.integrated))
         return room if room.free is None else replace(room, free=room.free + self._held_on_gpus.get(room.key, 0))
 
     def _current_gpus(self) -> tuple[GpuFacts, ...]:
