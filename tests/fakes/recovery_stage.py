@@ -1,8 +1,8 @@
 """An extension whose backends do as they are told, for the page's tests: they wait, refuse, crash and write on cue.
 
 Copied into a home as `extensions/stage/__init__.py`. A cue is a file beside it: `first.crash`, `second.refuse`,
-`second.wait` and so on act while that loader loads; with `first.full` the GPU takes more than two layers only with
-an 8-bit cache; with `first.write` its replies go on as long as the file is there. The backend `absent` is not installed.
+`second.wait` and so on act while that loader loads; with `first.full` the GPU takes more than two layers only with an
+8-bit cache; with `first.write` its replies go on as long as the file is there. The backend `absent` is not installed.
 """
 
 from __future__ import annotations
