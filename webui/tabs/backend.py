@@ -21,11 +21,11 @@ from webui.tabs.backend_card import SEND_ACTION, cards_html, installation_html, 
 from webui.tabs.backend_install import Installations
 from webui.tabs.controls import build_control
 from webui.tabs.present import empty_html, escape, failure_html
-from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
+from webui.tabs.visible import SILENT, mark_of, seen_mark, ticking, when_opened
 
 SECONDS_BETWEEN_TICKS = 1.0
 SETTINGS = ("backends.preferred_backend", "backends.gpu_enabled", "backends.fallback_enabled")
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {"queue": False, **SILENT}
 
 
 def build(context: AppContext) -> None:

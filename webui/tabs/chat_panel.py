@@ -25,8 +25,9 @@ from webui.tabs import extension_panels
 from webui.tabs.controls import build_group, read_values, show_values
 from webui.tabs.present import one_sentence
 from webui.tabs.status import Item
+from webui.tabs.visible import SILENT
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {**SILENT}
 """For events that change something small: no spinner over their outputs, and no entry in the page's API."""
 
 

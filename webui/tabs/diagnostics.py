@@ -29,7 +29,7 @@ from webui.tabs.present import (
     size,
     verdict_html,
 )
-from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
+from webui.tabs.visible import SILENT, mark_of, seen_mark, ticking, when_opened
 
 LEVELS = {"Debug": logging.DEBUG, "Info": logging.INFO, "Warning": logging.WARNING, "Error": logging.ERROR}
 TONES: dict[CheckState, Tone] = {CheckState.OK: "ok", CheckState.WARNING: "warning", CheckState.PROBLEM: "problem"}
@@ -103,7 +103,7 @@ def _keep_true(
         now = mark_of(*found)
         return [gr.skip()] * len(outputs) if now == before else [*found, now]
 
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"queue": False, **SILENT}
     inputs = [seen, *wanted]
     timer.tick(refresh, inputs, outputs, **quiet)
     gr.on([part.change for part in wanted], refresh, inputs, outputs, trigger_mode="always_last", **quiet)

@@ -30,14 +30,14 @@ from webui.models.inspect import model_id
 from webui.tabs.benchmark_panel import ROWS_SCRIPT, list_of_runs_html, progress_of, result_html, title_of
 from webui.tabs.model_catalogue import entry_at
 from webui.tabs.present import escape, failure_html
-from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
+from webui.tabs.visible import SILENT, mark_of, seen_mark, ticking, when_opened
 
 SECONDS_BETWEEN_TICKS = 1.0
 NOTHING = ""
 """The choice of a comparison that stands for none."""
 NARROW: dict[str, Any] = {"scale": 0, "min_width": 180}
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-SLOW: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {"queue": False, **SILENT}
+SLOW: dict[str, Any] = {"concurrency_limit": None, **SILENT}
 
 
 def build(context: AppContext) -> None:

@@ -18,12 +18,12 @@ from webui.hardware.facts import GpuFacts
 from webui.settings import Settings
 from webui.settings.profiles import BUILT_IN, Profile, read_profile, share_text
 from webui.tabs.present import failure_html, list_html, size, verdict_html
-from webui.tabs.visible import when_opened
+from webui.tabs.visible import SILENT, when_opened
 
 ALL, QUIET = (profile.name for profile in BUILT_IN)
 TICKED = ""
 """The profile that is none: the GPUs that are ticked."""
-UNHEARD: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+UNHEARD: dict[str, Any] = {"queue": False, **SILENT}
 
 
 def build(context: AppContext) -> None:

@@ -32,14 +32,14 @@ from webui.tabs.model_plan import PlanPanel
 from webui.tabs.model_tuning import TuningPanel
 from webui.tabs.offers import PRESS, act_on_press
 from webui.tabs.present import escape, failure_html, list_html
-from webui.tabs.visible import mark_of, seen_mark, ticking, when_opened
+from webui.tabs.visible import SILENT, mark_of, seen_mark, ticking, when_opened
 
 SECONDS_BETWEEN_TICKS = 0.5
 ANSWER_AFTER_SECONDS = 0.1
 """A load is shown as begun after this long, or as ended if it has ended by then."""
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-SLOW: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {"queue": False, **SILENT}
+SLOW: dict[str, Any] = {"concurrency_limit": None, **SILENT}
 
 
 def build(context: AppContext) -> None:

@@ -27,12 +27,12 @@ from webui.tabs.memory_bars import SET, as_noticed, plan_html, refused_html
 from webui.tabs.model_choice import Choice, local_only
 from webui.tabs.model_controls import LoaderControls
 from webui.tabs.present import escape
-from webui.tabs.visible import mark_of
+from webui.tabs.visible import SILENT, mark_of
 
 KEPT = 200
 LOOK = "() => window.ggufPlan?.look()"
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {"queue": False, **SILENT}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ from webui.pool.tuned import TunedSetting
 from webui.tabs.model_choice import AUTO, Choice
 from webui.tabs.present import failure_html
 from webui.tabs.tuning_plot import note_html, run_html
-from webui.tabs.visible import mark_of, seen_mark
+from webui.tabs.visible import SILENT, mark_of, seen_mark
 
 TIMES = ((1.0, "1 minute"), (2.0, "2 minutes"), (5.0, "5 minutes"), (15.0, "15 minutes"), (60.0, "1 hour"))
 
-SLOW: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+SLOW: dict[str, Any] = {"concurrency_limit": None, **SILENT}
 
 AskedFor = Callable[[Mapping[Any, Any]], LoadRequest]
 """What the page would load with these values of its components; raises `AppError` where that is nothing."""

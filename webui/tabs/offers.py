@@ -20,7 +20,7 @@ from webui.planning.degraded import AGAIN
 from webui.pool import LoadRequest, PoolState, PoolStatus
 from webui.remedies import PLACES, REMEDIES, Action
 from webui.tabs.present import escape, number, one_sentence, plural
-from webui.tabs.visible import mark_of
+from webui.tabs.visible import SILENT, mark_of
 
 SMALLEST_CONTEXT = 512
 
@@ -148,7 +148,7 @@ def act_on_press(context: AppContext, shown: gr.HTML) -> None:
             if pool.status.failure is not error and not isinstance(error, Cancelled):
                 gr.Warning(escape(one_sentence(error)))
 
-    options: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+    options: dict[str, Any] = {**SILENT, "trigger_mode": "multiple"}
     shown.select(press, None, None, concurrency_limit=None, **options)
 
 

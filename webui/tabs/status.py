@@ -31,7 +31,7 @@ from webui.tabs.present import (
     size,
     speed,
 )
-from webui.tabs.visible import mark_of, seen_mark
+from webui.tabs.visible import SILENT, mark_of, seen_mark
 
 TICK_SECONDS = 1.0
 PLACE = "status"
@@ -72,7 +72,7 @@ def keep_true(context: AppContext, line: gr.HTML, banner: gr.HTML) -> None:
             return [gr.skip()] * 3
         return [top_line_html(status, available, time.time()), banner_html(status, place="chat", link=True), now]
 
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"queue": False, **SILENT}
     timer.tick(tick, seen, [line, banner, seen], **quiet)
 
 
