@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,7 +35,8 @@ def plan(
         named = known_loader(loader, context.loaders)
         facts = await asyncio.to_thread(context.catalogue.find, file)
         chosen = named if named is not None else await asyncio.to_thread(_first, context, facts)
-        _, parameters = sort_out(read_assignments(assignments or ()), context.loaders, chosen)
+        _, asked = sort_out(read_assignments(assignments or ()), context.loaders, chosen)
+        parameters = {**await asyncio.to_thread(_tuned, context, facts, chosen), **asked}
         if exact:
             found = await context.exact_plan(facts, chosen, parameters)
         else:
@@ -58,6 +59,13 @@ def _first(context: AppContext, facts: ModelFacts) -> str:
     if best is None:
         raise refusal(facts, candidates)
     return best
+
+
+def _tuned(context: AppContext, facts: ModelFacts, loader: str) -> dict[str, Any]:
+    """What a load would begin with because a search found it to be the fastest; not where something is configured."""
+    configured = context.settings.backends.parameters(loader)
+    found = context.pool.tuned(facts).get(loader, {})
+    return {name: value for name, value in found.items() if name not in configured}
 
 
 def _write(found: MemoryPlan) -> None:
