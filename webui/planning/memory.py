@@ -32,6 +32,9 @@ SLACK = 1.25
 """An estimate may be wrong by this much before anything is refused for it."""
 PAGED_TIMES = 4
 """Mapped weights beyond this many times the free memory would be read from disk for nearly every token."""
+MARGIN_BYTES, MARGIN_SHARE = 64 * MIB, 0.05
+"""What must stay free of the machine's own memory beside a load: plans are off by some percent, and loading takes more
+for moments than the loaded model does."""
 DEVICE_MARGIN_BYTES = 256 * MIB
 DEVICE_MARGIN_SHARE = 0.05
 CONTEXT_STEP = 256
@@ -92,7 +95,7 @@ class Need:
 
     def fits(self, available: int | None, slack: float = 1.0) -> bool:
         """Whether the machine's memory suffices, with an error of `slack` allowed. Unknown memory refuses nothing."""
-        return holds(available, self.kept, self.mapped_bytes, slack)
+        return holds(available, self.kept + host_margin(self.kept), self.mapped_bytes, slack)
 
 
 def estimate(
@@ -165,6 +168,11 @@ def holds(available: int | None, kept: int, mapped: int, slack: float = 1.0) -> 
     if available is None:
         return True
     return kept <= available * slack and mapped <= available * PAGED_TIMES
+
+
+def host_margin(kept: int) -> int:
+    """What must stay free beside `kept` bytes of the machine's own memory."""
+    return MARGIN_BYTES + int(kept * MARGIN_SHARE)
 
 
 def stays_mapped(spec: LoaderSpec, parameters: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from webui.planning.memory import holds
+from webui.planning.memory import holds, host_margin
 
 CPU = "cpu"
 
@@ -79,7 +79,8 @@ class DevicePlan:
     @property
     def fits(self) -> bool:
         """Whether the device has the room, as far as it is known."""
-        return holds(self.available, self.kept, self.mapped)
+        margin = host_margin(self.kept) if self.device == CPU else 0  # of a GPU, what is available is the room for it
+        return holds(self.available, self.kept + margin, self.mapped)
 
     def to_dict(self) -> dict[str, Any]:
         return {
