@@ -28,7 +28,7 @@ def toy_facts(template: str = TEMPLATE, name: str = "toy") -> ModelFacts:
     return ModelFacts(path, ModelFormat.GGUF, (path,), 1000, name, chat_template=template)
 
 
-ROOM_FOR_ONE = int(estimate(toy_facts(), toy.SPEC, {}).total * 0.9)
+ROOM_FOR_ONE = int(estimate(toy_facts(), toy.SPEC, {}).total * 0.95)
 """Free memory in which one model is worth trying, and no second one beside it."""
 
 

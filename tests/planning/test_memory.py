@@ -151,6 +151,6 @@ def test_what_fits() -> None:
     assert found.fits(3 * GIB)
     assert not found.fits(2 * GIB)  # hardly a page of the file would stay in memory
     assert not found.fits(GIB - 1)
-    assert not fits_beside(1, None)
-    assert not fits_beside(2, 2)
-    assert fits_beside(1, 2)
+    assert not fits_beside(found, None)
+    assert not fits_beside(found, 11 * GIB)
+    assert fits_beside(found, 12 * GIB)

@@ -25,7 +25,7 @@ def facts(name: str) -> ModelFacts:
     return ModelFacts(Path(f"{name}.gguf"), ModelFormat.GGUF, (Path(f"{name}.gguf"),), 1000, name)
 
 
-ROOM_FOR_ONE = int(estimate(facts("any"), toy.SPEC, {}).total * 0.9)
+ROOM_FOR_ONE = int(estimate(facts("any"), toy.SPEC, {}).total * 0.95)
 """Free memory in which one model is worth trying, and no second one beside it."""
 
 

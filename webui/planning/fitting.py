@@ -8,7 +8,7 @@ from webui.errors import HostOutOfMemory
 from webui.models.inspect import model_id
 from webui.planning.attempts import changed, need_of
 from webui.planning.layers import gpu_layers_of, uses_gpu
-from webui.planning.memory import GIB, SLACK, layers_that_fit
+from webui.planning.memory import DEVICE_SLACK, GIB, SLACK, layers_that_fit
 from webui.planning.rungs import MAPPED, SMALLER_BATCH, SMALLER_CACHE, SMALLER_CONTEXT
 from webui.planning.sizes import BITS_PER_WEIGHT, SHARE_FOR_WEIGHTS, starting_layers
 from webui.planning.steps import Attempt, Situation, StepKind
@@ -53,7 +53,7 @@ def _on_gpu(situation: Situation, attempt: Attempt) -> Attempt:
     if situation.facts.block_count is None and attempt.parameters["gpu_layers"] < 0:
         return _to_begin_with(situation, attempt, free, layers)
     need = need_of(situation, attempt)
-    if need.device <= free * SLACK:
+    if need.device <= free * DEVICE_SLACK:
         return attempt
     fitting = layers_that_fit(situation.facts, situation.specs[attempt.loader], attempt.parameters, free)
     if not 0 < fitting < layers:

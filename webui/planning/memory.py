@@ -28,8 +28,8 @@ CACHE_SHARE = 0.25
 """Cache of a context of `USUAL_CONTEXT` tokens against the weights, for files that do not tell their shape."""
 USUAL_CONTEXT = 4096
 USUAL_BATCH = 512
-SLACK = 1.25
-"""An estimate may be wrong by this much before anything is refused for it."""
+SLACK, DEVICE_SLACK = 1.1, 1.25
+"""An estimate of the machine's memory, or of a GPU's, may be wrong by this much before anything is refused for it."""
 PAGED_TIMES = 4
 """Mapped weights beyond this many times the free memory would be read from disk for nearly every token."""
 MARGIN_BYTES, MARGIN_SHARE = 64 * MIB, 0.05
@@ -94,8 +94,12 @@ class Need:
         return (self.kept, self.total) < (other.kept, other.total)
 
     def fits(self, available: int | None, slack: float = 1.0) -> bool:
-        """Whether the machine's memory suffices, with an error of `slack` allowed. Unknown memory refuses nothing."""
-        return holds(available, self.kept + host_margin(self.kept), self.mapped_bytes, slack)
+        """Whether the machine's memory suffices: comfortably, or at all where the estimate may be wrong by `slack`.
+
+        Unknown memory refuses nothing.
+        """
+        margin = host_margin(self.kept) if slack <= 1 else 0
+        return holds(available, self.kept + margin, self.mapped_bytes, slack)
 
 
 def estimate(
@@ -158,9 +162,9 @@ def parts(
     return [Part(on[HOST] + (copy if mapped else 0), kept[HOST], touched, other, mapped, placed.count(HOST)), *devices]
 
 
-def fits_beside(need: int, available: int | None) -> bool:
-    """Whether `need` bytes fit next to what is loaded now. Unknown memory does not count as plenty."""
-    return available is not None and need < available
+def fits_beside(need: Need, available: int | None) -> bool:
+    """Whether a load fits next to what is loaded now. Unknown memory does not count as plenty."""
+    return available is not None and need.total + host_margin(need.kept) < available
 
 
 def holds(available: int | None, kept: int, mapped: int, slack: float = 1.0) -> bool:

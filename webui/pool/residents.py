@@ -348,7 +348,7 @@ class Residents:
         """Both models at once: only where the host has room, and never where they would share a GPU."""
         if previous.loaded is None or previous.loaded.device_kind != "cpu":
             return False
-        return fits_beside(need_of(situation, first).total, self._free_memory())
+        return fits_beside(need_of(situation, first), self._free_memory())
 
     def _retire(self, residency: Residency, running: RunningJobs | Literal["cancel"]) -> asyncio.Task[None]:
         """Let a model go, and with its replies do as `running` says."""
