@@ -187,6 +187,14 @@ def test_what_does_not_fit_is_said_in_one_sentence_with_numbers() -> None:
     assert "no weight repacking" in " ".join(one.change for one in small.alternatives)
 
 
+def test_what_only_lacks_its_margin_is_said_to_lack_it() -> None:
+    plain = question(machine(), use_mmap=False, cpu_repacking="off")
+    kept = outline(plain).devices[0].kept
+    found = outline(replace(plain, machine=Machine(kept + 10 * MIB, 64 * GIB)))
+    assert not found.fits
+    assert "are needed beside a margin of" in found.constraint
+
+
 def test_fewer_layers_than_fit_are_offered_more() -> None:
     found = plan(question(machine(24.0), gpu_layers=10))
     assert found.fits

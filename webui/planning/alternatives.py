@@ -166,7 +166,9 @@ def _smaller_file(question: Question, found: MemoryPlan) -> Iterator[Alternative
     stored, count = facts.tensor_bytes or facts.file_bytes, facts.parameter_count
     if not count or found.device("cpu") is None or question.spec.weight_bytes is not None:
         return
-    too_much = sum(max(0, device.kept - (device.available or 0)) for device in found.devices if not device.fits)
+    too_much = sum(
+        max(0, device.kept + device.margin - (device.available or 0)) for device in found.devices if not device.fits
+    )
     for name, bits in BITS_PER_WEIGHT:
         smaller = int(count * bits / 8)
         if smaller < stored and stored - smaller >= too_much:

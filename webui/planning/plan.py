@@ -77,10 +77,14 @@ class DevicePlan:
         return self.total - self.mapped
 
     @property
+    def margin(self) -> int:
+        """What must stay free beside it. Of a GPU, what is available is the room without it."""
+        return host_margin(self.kept) if self.device == CPU else 0
+
+    @property
     def fits(self) -> bool:
         """Whether the device has the room, as far as it is known."""
-        margin = host_margin(self.kept) if self.device == CPU else 0  # of a GPU, what is available is the room for it
-        return holds(self.available, self.kept + margin, self.mapped)
+        return holds(self.available, self.kept + self.margin, self.mapped)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -104,6 +104,9 @@ def _full(device: DevicePlan) -> str:
     free = size(device.available or 0)
     if device.available is not None and device.kept > device.available:
         return f"{device.name}: {size(device.kept)} are needed, and {free} are free."
+    if device.available is not None and device.kept + device.margin > device.available:
+        margin = size(device.margin)
+        return f"{device.name}: {size(device.kept)} are needed beside a margin of {margin}, and {free} are free."
     return f"{device.name}: the file's {size(device.mapped)} would be read from disk again and again; {free} are free."
 
 
