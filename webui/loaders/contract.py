@@ -19,7 +19,7 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from webui.errors import AppError, UnsupportedFormat
+from webui.errors import AppError, InvalidRequest, UnsupportedFormat
 from webui.loaders.parameters import Parameters
 from webui.loaders.sampling import SamplingParameters
 from webui.models.facts import ModelFacts, ModelFormat
@@ -162,7 +162,7 @@ class Loader(ABC, Generic[P]):
 
         For `webui.loaders.dry_run`. A loader that does not define it has no dry run.
         """
-        raise NotImplementedError
+        raise InvalidRequest("This loader cannot plan a load without making it.")
 
     def close(self) -> None:
         """Let go of what the process's end would not: child processes, temporary files. May be called twice."""

@@ -26,17 +26,18 @@ WHOLE_CACHES = frozenset({"f32", "f16", "bf16"})
 
 def plan(question: Question, engine: EnginePlan | None = None) -> MemoryPlan:
     """The whole plan: what it takes, what is in the way, what would fit, and the largest context that does."""
-    found = outline(question, engine)
-    return replace(found, alternatives=tuple(_alternatives(question, found)), largest_context=largest_context(question))
+    found, largest = outline(question, engine), largest_context(question)
+    return replace(found, alternatives=tuple(_alternatives(question, found, largest)), largest_context=largest)
 
 
-def largest_context(question: Question) -> int | None:
-    """Most tokens of context that fit with everything else as it is; `None` where the loader has no such choice, its
-    memory is unknown, or not even the smallest fits.
+def largest_context(question: Question, most: int | None = None) -> int | None:
+    """Most tokens of context that fit with everything else as it is, up to `most` or what the model knows; `None` where
+    the loader has no such choice, its memory is unknown, or not even the smallest fits.
     """
     if context_of(question.facts, question.parameters) is None or question.machine.available is None:
         return None
-    most = question.facts.context_length or LONGEST_CONTEXT
+    longest = question.facts.context_length or LONGEST_CONTEXT
+    most = longest if most is None else min(longest, -(-most // CONTEXT_STEP) * CONTEXT_STEP)
     steps = range(CONTEXT_STEP, most + 1, CONTEXT_STEP) or range(most, most + 1)
 
     def too_large(tokens: int) -> bool:
@@ -79,9 +80,9 @@ def best_split(question: Question) -> tuple[int, ...] | None:
     return tuple(counts) if outline(asked).fits else None
 
 
-def _alternatives(question: Question, found: MemoryPlan) -> Iterator[Alternative]:
+def _alternatives(question: Question, found: MemoryPlan, largest: int | None) -> Iterator[Alternative]:
     if not found.fits:
-        yield from _smaller(question, found)
+        yield from _smaller(question, found, largest)
     else:
         yield from _better(question)
 
@@ -97,12 +98,13 @@ def _better(question: Question) -> Iterator[Alternative]:
             yield _alternative(question, words, gpu_layers=-1 if most == every else most)
 
 
-def _smaller(question: Question, found: MemoryPlan) -> Iterator[Alternative]:
+def _smaller(question: Question, found: MemoryPlan, largest: int | None) -> Iterator[Alternative]:
     """What fits instead: single changes first, then contexts that fit, alone or beside another change."""
     offers = [*_for_full_gpus(question, found), *_for_less_memory(question, found)]
     fitting = [one for words, changes in offers if (one := _alternative(question, words, **changes)).fits]
     yield from fitting
-    yield from _contexts(question, [offer for offer in offers if "gpu_layers" not in offer[1]], fitting)
+    beside = [offer for offer in offers if "gpu_layers" not in offer[1]]
+    yield from _contexts(question, largest, beside, fitting)
     yield from _smaller_file(question, found)
 
 
@@ -136,8 +138,10 @@ def _for_less_memory(question: Question, found: MemoryPlan) -> Iterator[Offer]:
         yield "no weight repacking", {"cpu_repacking": "off"}
 
 
-def _contexts(question: Question, beside: Sequence[Offer], fitting: Sequence[Alternative]) -> Iterator[Alternative]:
-    """The largest contexts that fit: alone, beside each offer that is not enough by itself, and beside all of them."""
+def _contexts(
+    question: Question, largest: int | None, beside: Sequence[Offer], fitting: Sequence[Alternative]
+) -> Iterator[Alternative]:
+    """The largest contexts that fit: alone (`largest`), beside each offer that is not enough, and all of them."""
     asked = context_of(question.facts, question.parameters)
     if asked is None:
         return
@@ -147,7 +151,7 @@ def _contexts(question: Question, beside: Sequence[Offer], fitting: Sequence[Alt
         everything = {name: value for _, changes in beside for name, value in changes.items()}
         offers.append((" with " + " and ".join(_article(words) for words, _ in beside), everything))
     for words, changes in offers:
-        tokens = largest_context(question.with_(**changes))
+        tokens = largest_context(question.with_(**changes), asked) if changes else largest
         if tokens is not None and tokens >= LEAST_CONTEXT and (tokens < asked or (changes and tokens >= asked)):
             yield _alternative(question, f"context {min(tokens, asked):,}{words}", **_context(tokens, asked), **changes)
 
