@@ -35,14 +35,15 @@ def some_space(loader: str = "engine", *, cores: int = 2) -> Space:
     """What llama.cpp has to offer on a processor with so many cores."""
     counts = sorted({1, cores, *(2**power for power in range(1, 10) if 2**power < cores)})
     numbers = [0 if count == cores else count for count in counts]
+    pins = tuple({"threads_batch": cores} for _ in counts)
     sizes = (64, 128, 256, 512)
     return Space(
         loader,
         USUAL,
         (
-            Axis("threads", tuple({"threads": n} for n in numbers), len(numbers) - 1, True, {"threads_batch": cores}),
+            Axis("threads", tuple({"threads": n} for n in numbers), len(numbers) - 1, True, pins),
             Axis("micro_batch_size", tuple({"micro_batch_size": n} for n in sizes), len(sizes) - 1, ordered=True),
-            Axis("threads_batch", tuple({"threads_batch": n} for n in numbers), len(numbers) - 1, ordered=True),
+            Axis("threads_batch", tuple({"threads_batch": n} for n in counts), len(counts) - 1, ordered=True),
             Axis("flash_attention", ({"flash_attention": "auto"}, {"flash_attention": "off"}), 0),
             Axis("cpu_repacking", ({"cpu_repacking": "auto"}, {"cpu_repacking": "off"}), 0),
             Axis("poll", ({"poll": 50}, {"poll": 0}, {"poll": 100}), 0),

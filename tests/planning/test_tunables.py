@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from webui.hardware.facts import CpuFacts
 from webui.loaders import LOADERS
 from webui.models.facts import ModelFacts, ModelFormat
-from webui.planning.tunables import Space, space_of, thread_counts
+from webui.planning.tunables import Setting, Space, space_of, thread_counts
 
 CPU = CpuFacts("Some", "x86_64", 8, 16, 16, allowed_cores=16, allowed_physical=8)
 FACTS = ModelFacts(Path("m.gguf"), ModelFormat.GGUF, (Path("m.gguf"),), 1000, "m", block_count=32)
@@ -29,10 +30,11 @@ def test_every_value_is_one_the_loader_takes_and_the_usual_one_is_among_them(nam
     found = space(name, gpu=gpu, small=True)
     assert found.axes
     for axis in found.axes:
-        assert all(found.usual[key] == value for key, value in axis.values[axis.usual].items())
+        # A number of 0 threads stands for one that the app chooses, which an axis may write out.
+        assert all(found.usual[key] in (value, 0) for key, value in axis.values[axis.usual].items())
         assert len({str(value) for value in axis.values}) == len(axis.values) > 1
-        for value in axis.values:
-            LOADERS[name].parameters.parse({**found.usual, **axis.pins, **value})
+        for pins, value in itertools.zip_longest(axis.pins, axis.values, fillvalue={}):
+            LOADERS[name].parameters.parse({**found.usual, **pins, **value})
 
 
 def test_the_loaders_differ_in_what_they_offer() -> None:
@@ -85,4 +87,18 @@ def test_what_the_user_has_set_is_left_alone() -> None:
     free = space("xllamacpp", threads=3).without({"threads", "threads_batch"})
     assert not {"threads", "threads_batch"} & {axis.name for axis in free.axes}
     apart = space("xllamacpp").without({"threads_batch"})
-    assert next(axis for axis in apart.axes if axis.name == "threads").pins == {}
+    assert not any(next(axis for axis in apart.axes if axis.name == "threads").pins)
+
+
+def test_more_threads_are_tried_for_replies_and_prompts_together_and_fewer_for_replies_alone() -> None:
+    found = space("xllamacpp")
+    axes = {axis.name: axis for axis in found.axes}
+    threads, usual = axes["threads"], Setting("xllamacpp")
+    batch = next(iter(axes["threads_batch"].values[axes["threads_batch"].usual].values()))
+    more = found.moved(threads, usual, threads.usual + 1)
+    assert more.parameters["threads_batch"] == more.parameters["threads"] > batch
+    fewer = found.moved(threads, usual, threads.usual - 1)
+    assert fewer.parameters["threads"] < fewer.parameters["threads_batch"] == batch
+    apart = found.moved(axes["threads_batch"], more, axes["threads_batch"].usual)
+    assert apart.parameters == {**more.parameters, "threads_batch": batch}
+    assert found.place(axes["threads_batch"], apart) == axes["threads_batch"].usual

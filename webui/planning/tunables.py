@@ -7,7 +7,7 @@ says (a smaller cache type) are left alone unless the user allows it.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from webui.hardware.facts import CpuFacts
@@ -43,15 +43,16 @@ Values = Mapping[str, Any]
 class Axis:
     """One thing to vary. Each of `values` is what to set for it; the one that holds already is `usual`.
 
-    `ordered`: neighbours behave alike, so a search may climb from one to the next. `pins` are set along with any value
-    but the usual one, where the setting does not hold them yet: what the engine would otherwise derive from the value.
+    `ordered`: neighbours behave alike, so a search may climb from one to the next. `pins`, one for each value, are set
+    along with any value but the usual one, where the setting does not hold them yet: what the engine would otherwise
+    derive from the value, also when that changes later.
     """
 
     name: str
     values: tuple[Values, ...]
     usual: int
     ordered: bool = False
-    pins: Values = field(default_factory=dict)
+    pins: tuple[Values, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,8 @@ class Space:
     def without(self, names: Container[str]) -> Space:
         """The same space, with these parameters left as they are."""
         free = (axis for axis in self.axes if not any(name in names for value in axis.values for name in value))
-        pinned = (
-            replace(axis, pins={name: value for name, value in axis.pins.items() if name not in names}) for axis in free
-        )
-        return replace(self, axes=tuple(pinned))
+        axes = (replace(axis, pins=tuple(_less(pin, names) for pin in axis.pins)) for axis in free)
+        return replace(self, axes=tuple(axes))
 
     def setting(self, changes: Values) -> Setting:
         """Changes to the usual parameters, those that change nothing left out."""
@@ -89,7 +88,7 @@ class Space:
 
     def moved(self, axis: Axis, setting: Setting, index: int) -> Setting:
         """`setting` with another value of `axis`."""
-        pins = axis.pins if index != axis.usual else {}
+        pins = axis.pins[index] if axis.pins and index != axis.usual else {}
         return self.setting({**pins, **setting.parameters, **axis.values[index]})
 
     def place(self, axis: Axis, setting: Setting) -> int:
@@ -124,6 +123,10 @@ def space_of(
     return Space(spec.name, dict(usual), tuple(axis for axis in makers if axis is not None and len(axis.values) > 1))
 
 
+def _less(values: Values, names: Container[str]) -> Values:
+    return {name: value for name, value in values.items() if name not in names}
+
+
 def thread_counts(cpu: CpuFacts) -> list[int]:
     """Numbers of threads worth trying: powers of two and what lies between them, up to the cores that may be used."""
     logical = max(1, cpu.usable_cores)
@@ -138,21 +141,30 @@ def thread_counts(cpu: CpuFacts) -> list[int]:
 
 def _threads(usual: Values, cpu: CpuFacts) -> Axis:
     now = usual["threads"] or threads_for(cpu)
-    # The engine reads prompts with as many threads as it generates with, unless told otherwise; they are tuned apart.
+    axis = _numbers("threads", {*thread_counts(cpu), now}, now, usual)
+    # The engine reads prompts with as many threads as it generates with, unless told otherwise. More threads are tried
+    # for both, fewer for replies alone, since prompts gain by each; from then on they are tuned apart.
     apart = "threads_batch" in usual and not usual["threads_batch"]
-    return _numbers("threads", {*thread_counts(cpu), now}, now, usual, pins={"threads_batch": now} if apart else {})
+    return (
+        replace(axis, pins=tuple({"threads_batch": max(one["threads"], now)} for one in axis.values)) if apart else axis
+    )
 
 
 def _threads_batch(usual: Values, cpu: CpuFacts) -> Axis:
     now = usual["threads_batch"] or usual["threads"] or threads_for(cpu)
-    return _numbers("threads_batch", {*thread_counts(cpu), now}, now, usual)
+    axis = _numbers("threads_batch", {*thread_counts(cpu), now}, now, usual)
+    if usual["threads_batch"]:
+        return axis
+    # Nothing there means the threads of replies, whatever they are by then.
+    numbers = sorted({*thread_counts(cpu), now})
+    return replace(axis, values=tuple({"threads_batch": number} for number in numbers))
 
 
-def _numbers(name: str, counts: Iterable[int], now: int, usual: Values, pins: Values | None = None) -> Axis:
+def _numbers(name: str, counts: Iterable[int], now: int, usual: Values) -> Axis:
     """An axis of numbers of which `now` is in force; it is written as the usual value, which may stand for it."""
     numbers = sorted(counts)
     values = tuple({name: usual[name] if number == now else number} for number in numbers)
-    return Axis(name, values, numbers.index(now), ordered=True, pins=pins or {})
+    return Axis(name, values, numbers.index(now), ordered=True)
 
 
 def _gpu_layers(usual: Values, facts: ModelFacts) -> Axis | None:

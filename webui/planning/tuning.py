@@ -27,7 +27,7 @@ from webui.planning.tunables import Axis, Setting, Space
 BEHIND = 0.08
 """Who is this far behind the first after one round is out of the race."""
 SAME = 0.01
-RACE_ROUNDS = 3
+RACE_ROUNDS = 4
 PASSES = 2
 """How often the parameters are gone through: what one of them gains may depend on another."""
 LOADER_BEHIND = 0.3
