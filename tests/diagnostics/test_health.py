@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import socket
 import sys
 from pathlib import Path
@@ -11,21 +12,28 @@ from pathlib import Path
 import pytest
 
 from tests.builders.gguf import tiny_llama_bpe
+from webui.cli import main
 from webui.diagnostics.commands import run_doctor
-from webui.diagnostics.health import Check, CheckState, HealthFacts, gather, run_checks, worst
+from webui.diagnostics.health import Check, CheckState, HealthFacts, checks, gather, run_checks, worst
+from webui.diagnostics.health.actions import VERBS
+from webui.diagnostics.health.examination import try_backend
 from webui.errors import AppError, BrokenPackage, CorruptFile, EngineCrashed
 from webui.hardware.facts import DiskFacts, GpuFacts, HardwareFacts, MemoryFacts
 from webui.loaders import LOADERS
-from webui.paths import Paths
+from webui.paths import PROJECT_ROOT, Paths
 from webui.planning.recovery import Attempt, StepKind
 from webui.pool.history import History
 from webui.pool.status import LoadStory, Rung
 from webui.settings import Settings
 
 
+ONE = {"xllamacpp": LOADERS["xllamacpp"]}
+
+
 @pytest.fixture
 def facts(isolation: Path) -> HealthFacts:
-    found = gather(Paths(isolation).ensure())
+    """With one backend only: to look at torch's thousands of files takes most of the time."""
+    found = gather(Paths(isolation).ensure(), ONE)
     assert isinstance(found.settings, Settings)
     return found
 
@@ -40,28 +48,39 @@ def with_hardware(facts: HealthFacts, **changes: object) -> HealthFacts:
 
 
 def test_every_complaint_says_what_to_do(facts: HealthFacts) -> None:
-    checks = run_checks(facts)
-    assert {"Python", "Packages", "GPU", "Memory", "Disk", "Permissions", "Models", "Configuration", "Port"} <= {
-        found.name for found in checks
-    }
-    assert {f"Backend {name}" for name in LOADERS} <= {found.name for found in checks}
-    for found in checks:
+    found_all = run_checks(dataclasses.replace(facts, loaders=LOADERS))
+    assert {
+        "Python",
+        "Packages",
+        "GPU",
+        "Memory",
+        "Disk",
+        "Clock",
+        "Permissions",
+        "Models",
+        "Configuration",
+        "Port",
+    } <= {found.name for found in found_all}
+    assert {f"Backend {name}" for name in LOADERS} <= {found.name for found in found_all}
+    for found in found_all:
         assert found.sentence.endswith((".", "!")), found
         assert found.fix or found.state is not CheckState.PROBLEM, found
 
 
 def test_the_worst_counts() -> None:
-    checks = [Check("a", CheckState.WARNING, ""), Check("b", CheckState.PROBLEM, ""), Check("c", CheckState.OK, "")]
-    assert worst(checks) is CheckState.PROBLEM
-    assert worst(checks[:1]) is CheckState.WARNING
+    found = [Check("a", CheckState.WARNING, ""), Check("b", CheckState.PROBLEM, ""), Check("c", CheckState.OK, "")]
+    assert worst(found) is CheckState.PROBLEM
+    assert worst(found[:1]) is CheckState.WARNING
     assert worst([]) is CheckState.OK
 
 
 def test_memory_and_disk(facts: HealthFacts) -> None:
-    short = with_hardware(facts, memory=MemoryFacts(8 << 30, 500 << 20), disk=DiskFacts(Path("/"), 1 << 40, 50 << 20))
+    disks = {"models": DiskFacts(Path("/"), 1 << 40, 50 << 20)}
+    short = dataclasses.replace(with_hardware(facts, memory=MemoryFacts(8 << 30, 500 << 20)), disks=disks)
     assert check(short, "Memory").state is CheckState.WARNING
     assert check(short, "Disk").state is CheckState.PROBLEM
-    ample = with_hardware(facts, memory=MemoryFacts(8 << 30, 4 << 30), disk=DiskFacts(Path("/"), 1 << 40, 1 << 39))
+    disks = {"models": DiskFacts(Path("/"), 1 << 40, 1 << 39)}
+    ample = dataclasses.replace(with_hardware(facts, memory=MemoryFacts(8 << 30, 4 << 30)), disks=disks)
     assert check(ample, "Memory").sentence == "4.0 GiB of 8.0 GiB are free."
     assert check(ample, "Disk").state is CheckState.OK
 
@@ -104,13 +123,14 @@ def test_a_loader_that_fails_again_and_again(
     for number, errors in enumerate(reversed(stories)):
         history.add_load(load(number, *errors))
     history.close()
-    found = [one for one in run_checks(gather(facts.paths)) if one.name == "Loads with xllamacpp"]
+    found = [one for one in run_checks(gather(facts.paths, ONE)) if one.name == "Loads with xllamacpp"]
     assert [one.sentence for one in found] == ([told] if told else [])
     for one in found:
         assert (one.state, one.fix) == (
             CheckState.WARNING,
             "Repair the backend on the Backend tab, or with: python3 app.py setup xllamacpp",
         )
+        assert one.action == "repair xllamacpp"
 
 
 def test_a_probe_that_failed_is_told(facts: HealthFacts) -> None:
@@ -130,7 +150,7 @@ def test_models_are_counted_and_broken_ones_named(facts: HealthFacts) -> None:
 
 def test_settings_that_cannot_be_read(facts: HealthFacts) -> None:
     facts.paths.settings_file.write_text("server:\n  - nonsense\n  port: {")
-    found = [item for item in run_checks(gather(facts.paths)) if item.name == "Configuration"]
+    found = [item for item in run_checks(gather(facts.paths, ONE)) if item.name == "Configuration"]
     assert found
     assert all(item.state is not CheckState.OK for item in found)
 
@@ -158,8 +178,54 @@ def test_doctor_reports_the_same_as_json(facts: HealthFacts, capsys: pytest.Capt
     status = run_doctor(facts.paths, LOADERS, as_json=True)
     report = json.loads(capsys.readouterr().out)
     assert status == (1 if report["state"] == "problem" else 0)
-    assert {"name", "state", "sentence", "fix"} == set(report["checks"][0])
+    assert {"name", "state", "sentence", "fix", "action"} == set(report["checks"][0])
     assert report["recommendation"]["device"] and report["recommendation"]["order"]
     assert run_doctor(facts.paths, LOADERS, as_json=False) == status
     words = capsys.readouterr().out
     assert "Python" in words and report["recommendation"]["device"] in words
+
+
+def test_doctor_starts_no_engine(facts: HealthFacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick checks go by what is known: an engine takes seconds to import."""
+    monkeypatch.setattr("asyncio.create_subprocess_exec", None)
+    assert run_doctor(facts.paths, LOADERS, as_json=True) in (0, 1)
+
+
+def test_a_fix_is_carried_out_by_the_command(facts: HealthFacts, capsys: pytest.CaptureFixture[str]) -> None:
+    facts.paths.settings_file.write_text("limits:\n  queue_length: many\n")
+    assert main(["doctor", "--fix", "reset limits.queue_length"]) == 0
+    assert "Nothing asks for that any more" in capsys.readouterr().out
+    assert "many" not in facts.paths.settings_file.read_text()
+    assert main(["doctor", "--fix", "reset limits.queue_length"]) == 1
+    assert "Nothing asks for 'reset limits.queue_length'" in capsys.readouterr().err
+
+
+def test_every_action_that_is_proposed_is_known() -> None:
+    """The words stand in the checks' files and in the table of verbs."""
+    folder = PROJECT_ROOT / "webui" / "diagnostics" / "health"
+    text = "".join(file.read_text("utf-8") for file in folder.glob("*.py") if file.name != "actions.py")
+    for verb in VERBS:
+        assert re.search(rf'f?"{verb}[" ]', text), f"{verb} is proposed by no check"
+    for command in re.findall(r"doctor --fix '?([a-z-]+)", text):
+        assert command in VERBS
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["ctransformers", "xllamacpp", "llama-cpp-python"])
+async def test_an_engine_runs_the_test_model(facts: HealthFacts, name: str) -> None:
+    facts = dataclasses.replace(facts, loaders={name: LOADERS[name]})
+    assert "not tried yet" in check(facts, f"Backend {name}").sentence
+    assert await try_backend(LOADERS[name], facts) is None
+    assert "it ran a test model today" in check(facts, f"Backend {name}").sentence
+
+
+def test_a_check_that_fails_costs_its_own_answer_only(facts: HealthFacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(facts: HealthFacts) -> list[Check]:
+        raise ValueError("the disk is on fire")
+
+    before = [one.name for one in run_checks(facts)]
+    looks = tuple((name, broken if name == "Swap" else look) for name, look in checks.LOOKS)
+    monkeypatch.setattr(checks, "LOOKS", looks)
+    found = run_checks(facts)
+    assert [one.name for one in found] == before
+    assert "could not be checked: the disk is on fire" in next(one.sentence for one in found if one.name == "Swap")

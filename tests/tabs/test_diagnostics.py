@@ -1,27 +1,14 @@
-"""What the Diagnostics tab shows: checks, workers and lines of the log."""
+"""What the Diagnostics tab shows: workers and lines of the log."""
 
 from __future__ import annotations
 
 import logging
 
-from webui.diagnostics.health import Check, CheckState
 from webui.diagnostics.log import LogLine
 from webui.pool import WorkerFacts
-from webui.tabs.diagnostics import SHOWN_LINES, health_html, log_lines_html, workers_html
+from webui.tabs.diagnostics import SHOWN_LINES, log_lines_html, workers_html
 
 EVIL = "<img src=x onerror=alert(1)>"
-
-
-def test_checks_have_a_mark_and_a_fix_where_one_is_needed() -> None:
-    html = health_html([
-        Check("Disk", CheckState.OK, "Enough.", "not shown"),
-        Check("Driver", CheckState.PROBLEM, EVIL, "Update it."),
-    ])  # fmt: skip
-    assert "✓" in html
-    assert "✗" in html
-    assert "Update it." in html
-    assert "not shown" not in html
-    assert "<img" not in html
 
 
 def test_workers_are_listed_with_their_memory() -> None:

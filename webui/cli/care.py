@@ -22,9 +22,17 @@ def setup(
     return run_setup(names or (), loaders, only_check=check, as_json=json)
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False) -> int:
+def doctor(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also run a test model with every backend and look into every model file.")
+    ] = False,
+    fix: Annotated[
+        str, typer.Option("--fix", metavar="ACTION", help="Do what a check proposes, in the words it gives.")
+    ] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+) -> int:
     """Check the installation, the machine and the models, and say how to mend what is wrong."""
-    from webui.diagnostics.commands import run_doctor
+    from webui.diagnostics.commands import run_doctor, run_fix
     from webui.errors import AppError
     from webui.loaders import LOADERS
 
@@ -33,7 +41,9 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print the checks a
         loaders, _ = all_loaders(*read_settings())
     except AppError:  # one of the things a doctor is asked about: the checks read the settings again and report it
         loaders = LOADERS
-    return run_doctor(paths, loaders, as_json=json)
+    if fix:
+        return run_fix(paths, loaders, fix, full=full)
+    return run_doctor(paths, loaders, as_json=json, full=full)
 
 
 def test(context: typer.Context) -> int:

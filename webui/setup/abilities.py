@@ -52,7 +52,7 @@ class Abilities:
             known = await asyncio.to_thread(self._remembered, name)
             if known is not None:
                 return known
-            stamp = await asyncio.to_thread(self._stamp, name)
+            stamp = await asyncio.to_thread(self.stamp, name)
             ability = await _asked(self._loaders[name])
             self._keep(name, stamp, ability)
             return ability
@@ -62,9 +62,9 @@ class Abilities:
         if not found.ok:
             return Ability(name, reason=found.reason.rstrip("."), installed=False)
         stamp, ability = self._all_kept().get(name, ("", None))
-        return ability if ability is not None and stamp == self._stamp(name) else None
+        return ability if ability is not None and stamp == self.stamp(name) else None
 
-    def _stamp(self, name: str) -> str:
+    def stamp(self, name: str) -> str:
         """Changes when the engine's packages are installed anew, and when the machine or its drivers change."""
         spec = self._loaders[name]
         parts = [self._machine()]

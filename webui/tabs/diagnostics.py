@@ -5,7 +5,6 @@ It is fed only while it is looked at, and a tick that finds nothing new sends no
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -14,33 +13,29 @@ from typing import Any
 import gradio as gr
 
 from webui.context import AppContext
-from webui.diagnostics.health import Check, CheckState, HealthFacts, run_checks
 from webui.diagnostics.log import LogLine
 from webui.pool import WorkerFacts
-from webui.tabs import extension_list
+from webui.tabs import extension_list, health
 from webui.tabs.history import ANY, CATEGORIES, failures_html, loads_html, rates_html
 from webui.tabs.present import (
-    Tone,
     clock,
     duration,
     empty_html,
     escape,
     log_html,
     size,
-    verdict_html,
 )
 from webui.tabs.visible import SILENT, mark_of, seen_mark, ticking, when_opened
 
 LEVELS = {"Debug": logging.DEBUG, "Info": logging.INFO, "Warning": logging.WARNING, "Error": logging.ERROR}
-TONES: dict[CheckState, Tone] = {CheckState.OK: "ok", CheckState.WARNING: "warning", CheckState.PROBLEM: "problem"}
 SHOWN_LINES = 400
 SECONDS_BETWEEN_TICKS = 1.5
 
 
 def build(context: AppContext) -> None:
     """Draw the tab where the caller stands."""
-    _health(context)
     timer = ticking(SECONDS_BETWEEN_TICKS, "Diagnostics")
+    health.build(context, timer)
     _history(context, timer)
     gr.HTML("<h2 class='part'>Workers</h2>")
     workers = gr.HTML(workers_html([], time.time()), elem_id="diagnostics-workers")
@@ -108,32 +103,6 @@ def _keep_true(
     timer.tick(refresh, inputs, outputs, **quiet)
     gr.on([part.change for part in wanted], refresh, inputs, outputs, trigger_mode="always_last", **quiet)
     when_opened(refresh, outputs, inputs)
-
-
-def _health(context: AppContext) -> None:
-    with gr.Row(elem_classes="tab-head"):
-        gr.HTML("<h2 class='part'>Health</h2>")
-        check = gr.Button("Run the checks", size="sm", scale=0, min_width=140, elem_id="diagnostics-check")
-    found = gr.HTML(empty_html("Not checked yet."), elem_id="diagnostics-health")
-
-    async def run() -> str:
-        hardware, loads = await context.hardware(), context.pool.loads()
-        facts = HealthFacts(context.paths, context.settings, hardware, context.loaders, serving=True, loads=loads)
-        return health_html(await asyncio.to_thread(run_checks, facts))
-
-    check.click(run, None, found, concurrency_limit=None, show_progress="minimal", api_visibility="private")
-
-
-def health_html(checks: Sequence[Check]) -> str:
-    """One line for each check, with what to do where it is not in order."""
-    lines = "".join(
-        f'<li data-check="{escape(check.name)}">{escape(check.name)} '
-        f"{verdict_html(TONES[check.state], check.sentence)}"
-        + (f'<span class="fix">{escape(check.fix)}</span>' if check.fix and check.state is not CheckState.OK else "")
-        + "</li>"
-        for check in checks
-    )
-    return f'<ul class="health">{lines}</ul>'
 
 
 def workers_html(workers: Sequence[WorkerFacts], now: float) -> str:

@@ -1,0 +1,50 @@
+"""The health list on the page: marks, sentences, buttons only where the page can do it, and what a button does."""
+
+from __future__ import annotations
+
+from webui.diagnostics.health import Check, CheckState
+from webui.errors import SetupFailed
+from webui.tabs.health import LINES, Doing, doing_html, health_html
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_checks_have_a_mark_and_a_fix_where_one_is_needed() -> None:
+    html = health_html([
+        Check("Disk", CheckState.OK, "Enough.", "not shown"),
+        Check("Driver", CheckState.PROBLEM, EVIL, "Update it."),
+    ])  # fmt: skip
+    assert "✓" in html
+    assert "✗" in html
+    assert "Update it." in html
+    assert "not shown" not in html
+    assert "<img" not in html
+
+
+def test_what_the_page_can_do_has_a_button_that_names_no_file() -> None:
+    aside = Check("Models", CheckState.WARNING, "Broken.", "Move it.", "set-aside secret-place/x.gguf")
+    html = health_html([aside])
+    assert "Move secret-place/x.gguf aside</button>" in html
+    assert 'data-fix="' in html
+    assert "set-aside" not in html, "the action itself stays here; the button carries its mark"
+
+
+def test_what_needs_the_app_ended_has_none() -> None:
+    html = health_html([Check("Databases", CheckState.PROBLEM, "Damaged.", "End the app.", "recover chats.sqlite3")])
+    assert "<button" not in html
+    assert "End the app." in html
+
+
+def test_what_is_being_done_is_told_line_by_line() -> None:
+    doing = Doing("Looking at everything")
+    assert doing_html(None) == ""
+    for number in range(20):
+        doing.say(f"step {number} {EVIL}", number / 20)
+    html = doing_html(doing)
+    assert "under way … 95 %" in html
+    assert html.count("<li>") == LINES
+    assert "<img" not in html
+    doing.over = True
+    assert "done" in doing_html(doing) and 'data-over="true"' in doing_html(doing)
+    doing.error = SetupFailed("pip failed.")
+    assert "Looking at everything: not done" in doing_html(doing)
