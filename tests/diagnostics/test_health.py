@@ -26,7 +26,6 @@ from webui.pool.history import History
 from webui.pool.status import LoadStory, Rung
 from webui.settings import Settings
 
-
 ONE = {"xllamacpp": LOADERS["xllamacpp"]}
 
 
