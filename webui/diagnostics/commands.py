@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 
 from webui.diagnostics.health import Check, CheckState, HealthFacts, gather, run_checks, worst
+from webui.diagnostics.health.check import is_there
 from webui.hardware.facts import fingerprint
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.devices import Ability, EngineDevice
@@ -28,6 +30,7 @@ def run_doctor(paths: Paths, loaders: Mapping[str, LoaderSpec], *, as_json: bool
 
     `full` first makes the long checks: every backend runs a test model, and every model file is looked into.
     """
+    _be_quiet()
     facts = gather(paths, loaders)
     if full:
         _examine(facts)
@@ -53,6 +56,7 @@ def run_fix(paths: Paths, loaders: Mapping[str, LoaderSpec], action: str, *, ful
     """
     from webui.diagnostics.health.actions import Surgery, mend
 
+    _be_quiet()
     facts = gather(paths, loaders)
     if full:
         _examine(facts)
@@ -75,6 +79,11 @@ def run_fix(paths: Paths, loaders: Mapping[str, LoaderSpec], action: str, *, ful
     return 1 if left else 0
 
 
+def _be_quiet() -> None:
+    """What would be logged while looking is what the checks themselves tell."""
+    logging.getLogger("webui").addHandler(logging.NullHandler())
+
+
 def _examine(facts: HealthFacts) -> None:
     """The long checks, with their progress on standard error."""
     from webui.diagnostics.health.examination import examine
@@ -93,7 +102,7 @@ def _advice(facts: HealthFacts) -> Recommendation:
 
 
 def _abilities(facts: HealthFacts) -> Abilities:
-    file = facts.paths.abilities if facts.paths.cache.is_dir() else None  # looking makes no folder
+    file = facts.paths.abilities if is_there(facts.paths.cache) else None  # looking makes no folder
     return Abilities(facts.loaders, file, lambda: fingerprint(facts.hardware))
 
 

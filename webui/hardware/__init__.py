@@ -6,6 +6,7 @@ cannot be read is `None`, never a guess. How the facts change while the machine 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -73,11 +74,11 @@ def _completed(gpu: GpuFacts, main: MemoryFacts, drivers: VulkanFacts | None) ->
 
 def disk(path: Path) -> DiskFacts:
     """Size and free bytes of the file system that holds `path`, or would hold it. Raises `OSError`."""
-    existing = path
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    usage = shutil.disk_usage(existing)
-    return DiskFacts(path, usage.total, usage.free)
+    for place in (path, *path.parents):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            usage = shutil.disk_usage(place)
+            return DiskFacts(path, usage.total, usage.free)
+    raise FileNotFoundError(path)
 
 
 def _try(name: str, probe: Callable[[], T], otherwise: T, problems: list[str]) -> T:

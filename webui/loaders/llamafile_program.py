@@ -87,7 +87,7 @@ def find_program(
             return path
         raise MissingPackage(f"{VARIABLE} names {path}, which does not exist.", hint=f"Correct {VARIABLE}.")
     folder = Paths.from_environment(environment).bin
-    if folder.is_dir():
+    if os.access(folder, os.R_OK | os.X_OK) and folder.is_dir():  # a folder that is closed to us holds nothing for us
         inside = sorted(folder.iterdir())
         for name in NAMES:
             for path in inside:

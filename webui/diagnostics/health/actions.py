@@ -216,7 +216,7 @@ async def _recover(surgery: Surgery, name: str) -> AsyncIterator[str]:
 
 async def _restore_access(surgery: Surgery, _: str) -> AsyncIterator[str]:
     """Folders first: what is in a closed one shows itself only when it is open."""
-    while closed := files.closed_paths(surgery.facts):
+    while closed := [path for path in files.closed_paths(surgery.facts) if files.is_ours(path)]:
         for path in closed:
             bits = stat.S_IRUSR | stat.S_IWUSR | (stat.S_IXUSR if path.is_dir() else 0)
             path.chmod(stat.S_IMODE(path.stat().st_mode) | bits)

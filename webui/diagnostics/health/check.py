@@ -83,6 +83,15 @@ def worst(checks: Sequence[Check]) -> CheckState:
     return max((found.state for found in checks), key=order.index, default=CheckState.OK)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, as far as we may look; a closed folder shows nothing."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
 def names(things: Sequence[object], most: int = 3) -> str:
     """The first of `things`, and how many more there are."""
     shown = ", ".join(str(thing) for thing in things[:most])

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from webui.diagnostics.health import backends, configuration, drivers, files, machine, models, packages
-from webui.diagnostics.health.check import Check, HealthFacts, problem
+from webui.diagnostics.health.check import Check, HealthFacts, is_there, problem
 from webui.diagnostics.health.evidence import Evidence
 from webui.errors import AppError
 from webui.hardware import detect, disk
@@ -86,6 +86,8 @@ def run_checks(facts: HealthFacts) -> list[Check]:
 def _looked(name: str, look: Look, facts: HealthFacts) -> list[Check]:
     try:
         return list(look(facts))
+    except PermissionError:  # what is closed to us is told under Permissions, once
+        return []
     except Exception as error:  # noqa: BLE001 (a machine in disorder fails in ways of its own; the other checks go on)
         reason = str(error) or type(error).__name__
         return [
@@ -102,7 +104,7 @@ def _settings(paths: Paths, loaders: Mapping[str, LoaderSpec]) -> Settings | App
 
 def _remembered_loads(paths: Paths) -> Sequence[LoadStory]:
     # Opening makes a file where there is none, and puts a damaged one aside: looking does neither.
-    if not paths.history.exists() or files.unsound(paths.history):
+    if not is_there(paths.history) or files.unsound(paths.history):
         return ()
     history = History(paths.history)
     try:
@@ -116,7 +118,7 @@ def _disks(folders: Mapping[str, Path]) -> dict[str, DiskFacts]:
     found: dict[str, DiskFacts] = {}
     seen: set[int] = set()
     for name, folder in folders.items():
-        there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+        there = next((place for place in (folder, *folder.parents) if is_there(place)), None)
         if there is None or there.stat().st_dev in seen:
             continue
         seen.add(there.stat().st_dev)

@@ -23,6 +23,8 @@ def settings(facts: HealthFacts) -> Iterator[Check]:
     found = facts.settings
     if isinstance(found, AppError):
         source = str(found.facts.get("source", ""))
+        if isinstance(found.__cause__, PermissionError):
+            return  # told under Permissions, where the way out is
         file = facts.paths.settings_file
         action = f"set-aside {file.name}" if source == str(file) else None
         start = f" Or start without it: python3 app.py doctor --fix '{action}'" if action else ""

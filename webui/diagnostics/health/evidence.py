@@ -50,10 +50,11 @@ class Evidence:
         return self._kept
 
     def _save(self) -> None:
-        if self._file is None or not self._file.parent.is_dir():
+        if self._file is None:
             return
         try:
-            write_atomically(self._file, json.dumps(self._kept, indent=1))
+            if self._file.parent.is_dir():
+                write_atomically(self._file, json.dumps(self._kept, indent=1))
         except OSError as error:
             log.warning("What the checks found is not kept: %s", error)
 

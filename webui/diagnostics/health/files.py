@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from webui.diagnostics.health.check import Check, HealthFacts, fine, names, problem, warning
+from webui.diagnostics.health.check import Check, HealthFacts, fine, is_there, names, problem, warning
 from webui.settings import Settings
 from webui.settings.declared import Declared
 
@@ -37,19 +37,18 @@ def permissions(facts: HealthFacts) -> Iterator[Check]:
         yield problem("Permissions", f"{place} lies on a disk that is mounted read-only.", _other_home())
         return
     closed = closed_paths(facts)
-    foreign = [path for path in closed if not _is_ours(path)]
-    if foreign:
+    if own := [path for path in closed if is_ours(path)]:
         yield problem(
             "Permissions",
-            f"{names(foreign)} belongs to somebody else and cannot be used.",
-            f"Take it over: sudo chown -R $USER '{home}'",
+            f"{names(own)} cannot be read and written.",
+            "Open it again: python3 app.py doctor --fix restore-access",
+            "restore-access",
         )
     elif closed:
         yield problem(
             "Permissions",
-            f"{names(closed)} cannot be read and written.",
-            "Open it again: python3 app.py doctor --fix restore-access",
-            "restore-access",
+            f"{names(closed)} belongs to somebody else and cannot be used.",
+            f"Take it over: sudo chown -R $USER '{home}'",
         )
     elif shown := shown_secrets(facts):
         yield warning(
@@ -65,7 +64,7 @@ def permissions(facts: HealthFacts) -> Iterator[Check]:
 def closed_paths(facts: HealthFacts) -> list[Path]:
     """The app's own folders and files that it may not both read and write."""
     paths = facts.paths
-    folders = [path for path in _folders(facts) if path.is_dir()]
+    folders = [path for path in _folders(facts) if is_there(path)]
     files = [file for folder in (paths.home, paths.chats) if folder in folders for file in _files(folder)]
     return [path for path in (*folders, *files) if not _open(path)]
 
@@ -143,7 +142,7 @@ def leftover_files(facts: HealthFacts) -> list[Path]:
     found += [*models.glob("*.part"), *models.glob(".starter")]
     logs_left = Path(tempfile.gettempdir()).glob("engine-*.log")
     found += [path for path in logs_left if _touched(path) < facts.now - OLD_LOG_SECONDS]
-    return sorted({path for path in found if _is_ours(path) and _touched(path) < oldest})
+    return sorted({path for path in found if is_ours(path) and _touched(path) < oldest})
 
 
 def logs(facts: HealthFacts) -> Iterator[Check]:
@@ -187,12 +186,13 @@ def _all_files(folder: Path) -> list[Path]:
 def _open(path: Path) -> bool:
     """Judged by the owner's own bits where we are the owner: the administrator may do anything whatever they say."""
     needed = stat.S_IRUSR | stat.S_IWUSR | (stat.S_IXUSR if path.is_dir() else 0)
-    if os.name == "posix" and _is_ours(path):
+    if os.name == "posix" and is_ours(path):
         return path.stat().st_mode & needed == needed
     return os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Whether it belongs to whoever runs this."""
     try:
         return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
     except OSError:  # it went while we looked, as files that are just being written do

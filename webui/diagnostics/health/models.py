@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from webui.diagnostics.health.check import Check, HealthFacts, fine, problem, warning
+from webui.diagnostics.health.check import Check, HealthFacts, fine, is_there, problem, warning
 from webui.errors import AppError
 from webui.models.catalogue import Catalogue, Entry
 from webui.models.facts import ModelFacts
@@ -35,6 +36,8 @@ def listed(facts: HealthFacts) -> Iterator[Check]:
             "make-models-folder",
         )
         return
+    if is_there(folder) and not os.access(folder, os.R_OK | os.X_OK):
+        return  # told under Permissions
     found = entries(facts)
     whole = [entry for entry in found if isinstance(entry, ModelFacts)]
     for entry in found:
