@@ -15,9 +15,9 @@ from webui.chat.first_words import FirstWords
 from webui.chat.presets import PresetStore
 from webui.chat.service import ChatService
 from webui.diagnostics.benchmarks import Benchmarks
-from webui.diagnostics.log import LogBuffer, start_logging, stop_logging
+from webui.diagnostics.log import LogBuffer, set_debug, start_logging, stop_logging
 from webui.diagnostics.tuning import Tunings
-from webui.errors import AppError
+from webui.errors import AppError, InvalidSetting
 from webui.extensions import ExtensionHost
 from webui.hardware import detect, memory, this_host
 from webui.hardware.choice import GpuChoice, choose, environment
@@ -48,6 +48,7 @@ from webui.pool.plans import Plans
 from webui.pool.tuned import Tuned
 from webui.settings import ModelSettings, Settings, SettingsStore
 from webui.settings.profiles import share_text
+from webui.settings.watch import FileWatch
 from webui.setup.abilities import Abilities
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class AppContext:
-    """The rooms' services. `settings` is the one value here that changes: `save_settings` replaces it."""
+    """The rooms' services. `settings` is the one value here that changes: `use_settings` replaces it."""
 
     paths: Paths
     settings: Settings
@@ -82,8 +83,15 @@ class AppContext:
     """Who answers what the page's own scripts ask, by name. The parts of the page put themselves here."""
     first_words: FirstWords = field(default_factory=FirstWords)
     startup_problems: list[AppError] = field(default_factory=list)
+    started_with: Settings = field(init=False)
+    """The settings as they were at the start: what needs a restart still is as it is here."""
     _hardware: HardwareFacts | None = None
+    _files: FileWatch = field(init=False)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.started_with = self.settings
+        self._files = FileWatch((self.paths.settings_file, self.paths.backend_config))
 
     @classmethod
     def create(cls, paths: Paths, settings: Settings, loaders: Mapping[str, LoaderSpec] = LOADERS) -> AppContext:
@@ -96,8 +104,9 @@ class AppContext:
         settings = settings.with_loaders(all_loaders)
         for problem in settings.problems:
             log.warning("Left aside: %s", problem.message)
-        folders = [settings.models.directory or paths.models]
-        catalogue = Catalogue(folders, paths.cache / "catalogue.json")
+        settings_store = SettingsStore(paths, settings)
+        settings_store.remember_good()
+        catalogue = Catalogue([settings.models.directory or paths.models], paths.cache / "catalogue.json")
         store = ConversationStore(paths.chats / "chats.sqlite3")
         presets = PresetStore(paths)
         context: AppContext
@@ -132,7 +141,7 @@ class AppContext:
         context = cls(
             paths,
             settings,
-            SettingsStore(paths, settings),
+            settings_store,
             ModelSettings(paths),
             all_loaders,
             catalogue,
@@ -156,6 +165,7 @@ class AppContext:
         """Begin to load the model to start with, if there is one; returns at once."""
         self._keep(asyncio.create_task(self._load_first_model()))
         self._keep(asyncio.create_task(self.plans.follow()))
+        self._keep(asyncio.create_task(self._files.follow(self._reload_settings)))
 
     async def close(self) -> None:
         """End every task and worker, and close what is open."""
@@ -263,8 +273,27 @@ class AppContext:
 
     def save_settings(self, changes: Mapping[str, Any]) -> Settings:
         """Validate and write `changes` (dotted keys); from now on they hold. Raises `InvalidSetting`."""
-        self.settings = self.settings_store.save(changes)
-        return self.settings
+        return self.use_settings(self.settings_store.save(changes))
+
+    def use_settings(self, settings: Settings) -> Settings:
+        """Go by `settings` from now on; what each setting's declaration calls a restart waits for one."""
+        self.settings = settings
+        set_debug(settings.debug)
+        self.catalogue.look_in([settings.models.directory or self.paths.models])
+        return settings
+
+    def _reload_settings(self) -> None:
+        """Somebody else wrote a settings file: another program, or a person with an editor."""
+        known = {problem.message for problem in self.settings.problems}
+        try:
+            settings = self.use_settings(self.settings_store.load())
+        except InvalidSetting as error:
+            log.warning("The settings stay as they were: %s", error.message)
+            return
+        for problem in settings.problems:
+            if problem.message not in known:
+                log.warning("Left aside: %s", problem.message)
+        self.settings_store.remember_good()
 
     async def _load_first_model(self) -> None:
         name = self.settings.models.default_model

@@ -6,17 +6,23 @@ step. Readers see the old file or the new one. What the content means is the cal
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from webui.errors import Busy, StorageFailed
 
 PRIVATE_MODE = 0o600
 DEFAULT_MODE = 0o644
 WINDOWS_ATTEMPTS = 10
 """On Windows a virus scanner or a reader may hold the target for a moment; the rename is tried this often."""
 WINDOWS_PAUSE_SECONDS = 0.05
+LOCK_SECONDS = 10.0
+"""How long somebody else may hold a lock; whoever writes a configuration takes some milliseconds."""
 
 
 def write_atomically(path: Path, data: str | bytes, *, private: bool = False) -> None:
@@ -44,6 +50,45 @@ def write_atomically(path: Path, data: str | bytes, *, private: bool = False) ->
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold `path`, a file made for this alone, against every other thread and process; ends with whoever holds it.
+
+    Raises `Busy` where somebody else holds it for longer than `seconds`, `OSError` where it cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=seconds, mode=PRIVATE_MODE, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise Busy(
+            f"Another program has been writing to {path.parent} for {seconds:.0f} s.",
+            hint="Nothing was changed. End the other one, or try again in a moment.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Raise an `OSError` of the block as `StorageFailed`, which says that `what` was not done and why."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"{what}.", cause=error.strerror or str(error)) from error
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers that were killed have left beside `path`. Call it while nobody else can be writing."""
+    target = Path(os.path.realpath(path))
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def _mode(target: Path, private: bool) -> int:

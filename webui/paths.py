@@ -83,6 +83,16 @@ class Paths:
         return self.home / "backend_config.json"
 
     @property
+    def settings_lock(self) -> Path:
+        """Held by whoever writes settings, so that two programs at once lose nothing of each other's."""
+        return self.home / "settings.lock"
+
+    @property
+    def backups(self) -> Path:
+        """What there was before an import or a reset of everything."""
+        return self.home / "backups"
+
+    @property
     def model_settings(self) -> Path:
         """Loader and parameters saved per model file."""
         return self.home / "model_settings.json"

@@ -73,7 +73,7 @@ class _Redacting(logging.Formatter):
 def start_logging(folder: Path, *, debug: bool) -> LogBuffer:
     """Send the app's log to a new buffer and to `folder`/app.log; `stop_logging` undoes it."""
     root = logging.getLogger("webui")
-    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    set_debug(debug)
     buffer = LogBuffer()
     handlers: list[logging.Handler] = [buffer]
     try:
@@ -90,6 +90,11 @@ def start_logging(folder: Path, *, debug: bool) -> LogBuffer:
         root.addHandler(handler)
     buffer.companions = handlers[1:]
     return buffer
+
+
+def set_debug(debug: bool) -> None:
+    """Log every step from now on, or only what matters."""
+    logging.getLogger("webui").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 def stop_logging(buffer: LogBuffer) -> None:

@@ -67,6 +67,11 @@ class Catalogue:
         entries = self._entries
         return entries if entries is not None else self.refresh()
 
+    def look_in(self, directories: Sequence[Path]) -> None:
+        """List the models of other folders from now on."""
+        if tuple(directories) != self.directories:
+            self.directories, self._entries = tuple(directories), None
+
     def refresh(self) -> tuple[Entry, ...]:
         """Look at the folders again; only new and changed files are opened."""
         with self._lock:

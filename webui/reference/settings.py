@@ -41,6 +41,16 @@ The app's home is `~/.gguf-loader`, or the folder that `GGUF_HOME` names.
 `settings.yaml` cannot be read at all, or when a setting that keeps strangers out is wrong: `host`, `share`, `auth`,
 `api_key` and `allowed_hosts` of `server`. In the environment and on the command line every wrong value stops the start.
 
+**When a change holds**: the column "holds from" says *now*, *next load* (of a model) or *restart* (of the app). A
+running app notices within some seconds that a file was changed, by an editor or by `python3 app.py config`. Parameters
+of a backend hold from the next load.
+
+**Saving** replaces a file in one step, under a lock that every program of this app takes, so nothing is lost when two
+write at once, when the disk is full or when the machine goes off. Beside each file lies its last good copy
+(`backend_config.json.last-good`). When `backend_config.json` cannot be understood, the copy is used and the page says
+so; the broken file is kept as `backend_config.json.broken` before anything takes its place. `python3 app.py config
+restore` brings the last good copy back, for `settings.yaml` too.
+
 **Environment variables** are named after the key: `server.port` is `GGUF_SERVER_PORT`, and a backend's parameter
 `loaders.xllamacpp.context_size` is `GGUF_LOADERS_XLLAMACPP_CONTEXT_SIZE`. Lists are written with commas. An empty
 variable counts as not set. Three settings have a short name too, which goes before the long one: """
@@ -65,6 +75,15 @@ BACKEND_CONFIG = """\
 Under `backends`, each backend has `enabled`, `priority` (smaller is tried earlier; `fallback_order` goes before it) and
 its parameters, beside those two or in a mapping `parameters`. What is not understood is reported and kept when the page
 saves a setting there.
+
+## The command
+
+`python3 app.py config` lists what differs from the defaults; `config list WORDS` searches all settings. `config show
+KEY` tells all about one, `config get KEY` prints its value alone, `config set KEY VALUE` and `config reset KEY` change
+it. `config check` names everything that is wrong, with what would be allowed, and ends with status 1 if there is
+anything. `config export FILE` writes settings, presets, settings saved for models and chats into one file, without the
+login and the API key unless `--secrets` is given; `config import FILE` shows what it would do, asks, keeps a backup in
+`backups/` of the app's home and does it.
 """
 
 
@@ -98,12 +117,13 @@ def page(loaders: Mapping[str, LoaderSpec]) -> str:
                 code(value(item.spec.default)),
                 item.allowed(),
                 f"**{item.spec.control.label}.** {item.spec.control.help}",
+                item.effect.value,
                 code(item.variable),
             )
             for item in items
         ]
         parts.append(f"## {section or 'At the top of the file'}\n")
-        parts.append(table(("key", "default", "allowed", "meaning", "environment"), rows))
+        parts.append(table(("key", "default", "allowed", "meaning", "holds from", "environment"), rows))
     names = ", ".join(code(f"loaders.{name}") for name in loaders)
     parts.append("## loaders\n")
     parts.append(f"{names} hold the parameters each backend starts with: [parameters.md](parameters.md).\n")

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from webui.errors import InvalidSetting
 from webui.loaders.parameters import ControlSpec, Parameters, controls
-from webui.settings.groups import GROUPS, GeneralSettings, Protects, Secret
+from webui.settings.backend_config import NAMED_DIFFERENTLY
+from webui.settings.groups import GROUPS, Effect, GeneralSettings, Protects, Secret
 
 if TYPE_CHECKING:
     from webui.loaders.contract import LoaderSpec
@@ -26,13 +27,15 @@ HIDDEN = "********"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One key. `owner` is the class that declares it; `secret` and `protects` are its marks in `groups`."""
+    """One key. `owner` is the class that declares it; `secret`, `protects` and `effect` are its marks in `groups`."""
 
     key: str
     owner: type[Parameters]
     spec: ControlSpec
     secret: bool = False
     protects: bool = False
+    effect: Effect = Effect.NEXT_LOAD
+    """When a change of it holds; parameters of a backend are given to its process when it loads a model."""
 
     @property
     def variable(self) -> str:
@@ -54,28 +57,36 @@ class Declared:
             text = ("a whole number" if spec.kind == "int" else "a number") + _range(spec)
         return text + (" or nothing" if spec.optional else "")
 
-    def check(self, value: Any, source: str) -> Any:
-        """`value` as the declared type; raises `InvalidSetting` naming source, key, value and what is allowed."""
+    def check(self, value: Any, source: str, written: str = "") -> Any:
+        """`value` as the declared type; raises `InvalidSetting` naming source, key, value and what is allowed.
+
+        `written` is what the key is called in `source`, where that is another name.
+        """
         if value is None and not self.spec.optional:
-            raise self._wrong(value, source)
+            raise self._wrong(value, source, written)
         if isinstance(value, bool) and self.spec.kind in ("int", "float"):
-            raise self._wrong(value, source)
+            raise self._wrong(value, source, written)
         try:
             checked = self.owner.model_validate({self.spec.name: value})
         except ValidationError as error:
-            raise self._wrong(value, source, error.errors()[0]["msg"]) from None
+            raise self._wrong(value, source, written, error.errors()[0]["msg"]) from None
         return getattr(checked, self.spec.name)
 
-    def _wrong(self, value: Any, source: str, reason: str = "") -> InvalidSetting:
-        shown = HIDDEN if self.secret else repr(value)[:60]
+    def _wrong(self, value: Any, source: str, written: str, reason: str = "") -> InvalidSetting:
+        shown = HIDDEN if self.secret else _shown(value)
         hint = "Put numbers that are meant as text in quotes." if self.spec.kind == "text" else ""
         return InvalidSetting(
-            f"{self.key} is {shown} in {source}, and must be {self.allowed()}",
+            f"{written or self.key} is {shown} in {source}, and must be {self.allowed()}{self._meant(value)}",
             cause="" if self.secret else reason,
             hint=hint or "All settings, with what they allow, are listed in docs/settings.md.",
             key=self.key,
             source=source,
         )
+
+    def _meant(self, value: Any) -> str:
+        """The choice that a wrong value is near to."""
+        near = difflib.get_close_matches(str(value)[:60].lower(), self.spec.choices, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 def declare(loaders: Mapping[str, LoaderSpec]) -> dict[str, Declared]:
@@ -84,6 +95,14 @@ def declare(loaders: Mapping[str, LoaderSpec]) -> dict[str, Declared]:
     found += [_declared(f"{section}.", group) for section, group in GROUPS.items()]
     found += [_declared(f"loaders.{name}.", spec.parameters) for name, spec in loaders.items()]
     return {item.key: item for items in found for item in items}
+
+
+def find(key: str, keys: Mapping[str, Declared]) -> Declared | None:
+    """The declaration of a dotted key, also where the key goes by the name that a shared file has for it."""
+    if key in keys:
+        return keys[key]
+    before, _, leaf = key.rpartition(".")
+    return keys.get(f"{before}.{NAMED_DIFFERENTLY.get(leaf, leaf)}")
 
 
 def unknown(key: str, source: str, keys: Iterable[str]) -> InvalidSetting:
@@ -128,12 +147,28 @@ def _declared(prefix: str, owner: type[Parameters]) -> list[Declared]:
     def marked(name: str, mark: type) -> bool:
         return any(isinstance(item, mark) for item in owner.model_fields[name].metadata)
 
+    def effect(name: str) -> Effect:
+        marks = (item for item in owner.model_fields[name].metadata if isinstance(item, Effect))
+        return next(marks, Effect.NEXT_LOAD)
+
     return [
         Declared(
-            prefix + spec.name, owner, spec, secret=marked(spec.name, Secret), protects=marked(spec.name, Protects)
+            prefix + spec.name,
+            owner,
+            spec,
+            secret=marked(spec.name, Secret),
+            protects=marked(spec.name, Protects),
+            effect=effect(spec.name),
         )
         for spec in controls(owner)
     ]
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:60]
+    except ValueError:  # a number of thousands of digits
+        return "a number that is far too long"
 
 
 def _range(spec: ControlSpec) -> str:

@@ -6,6 +6,7 @@ parameters are not here; they are declared in that loader's file and set under `
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,14 @@ class Secret:
 
 class Protects:
     """Marks a field that keeps strangers out. The app does not start with a wrong value of one left aside."""
+
+
+class Effect(StrEnum):
+    """Marks a field with the moment from which a change of it holds."""
+
+    NOW = "now"
+    NEXT_LOAD = "next load"
+    RESTART = "restart"
 
 
 def split_commas(value: Any) -> Any:
@@ -45,6 +54,7 @@ class GeneralSettings(Parameters):
 
     debug: Annotated[
         bool,
+        Effect.NOW,
         Control("Debug", "Logs every step and prints tracebacks of unexpected errors.", group=Group.BASIC),
     ] = False
 
@@ -54,6 +64,7 @@ class ServerSettings(Parameters):
         str,
         Field(min_length=1, max_length=255),
         Protects(),
+        Effect.RESTART,
         Control(
             "Host",
             "The address the server listens on. Anything beyond this machine needs auth and api_key.",
@@ -63,11 +74,13 @@ class ServerSettings(Parameters):
     port: Annotated[
         int,
         Field(ge=0, le=65_535),
+        Effect.RESTART,
         Control("Port", "The port the server listens on. 0 takes any free one.", group=Group.BASIC),
     ] = 7860
     share: Annotated[
         bool,
         Protects(),
+        Effect.RESTART,
         Control("Share", "Asks Gradio for a public address. Needs auth and api_key, and the network."),
     ] = False
     auth: Annotated[
@@ -75,6 +88,7 @@ class ServerSettings(Parameters):
         Field(repr=False, pattern=r"^$|^[^:]+:.+$"),
         Secret(),
         Protects(),
+        Effect.RESTART,
         Control("Login", "Name and password for the page, as user:password. Empty asks for none."),
     ] = ""
     api_key: Annotated[
@@ -82,11 +96,13 @@ class ServerSettings(Parameters):
         Field(repr=False),
         Secret(),
         Protects(),
+        Effect.RESTART,
         Control("API key", "Clients of the API send it as a bearer token. Empty asks for none."),
     ] = ""
     allowed_hosts: Annotated[
         Names,
         Protects(),
+        Effect.RESTART,
         Control(
             "Allowed hosts",
             "Host names the server answers to besides its own; others are refused, which stops DNS rebinding.",
@@ -94,6 +110,7 @@ class ServerSettings(Parameters):
     ] = ()
     open_browser: Annotated[
         bool,
+        Effect.RESTART,
         Control(
             "Open the browser",
             "Opens the page once the server answers, when it is started from a terminal on this machine's own screen.",
@@ -106,6 +123,7 @@ class BackendSettings(Parameters):
     preferred_backend: Annotated[
         str,
         Field(min_length=1),
+        Effect.NEXT_LOAD,
         Control(
             "Preferred backend",
             "auto chooses for each model; a backend's name always takes that one.",
@@ -114,18 +132,22 @@ class BackendSettings(Parameters):
     ] = "auto"
     gpu_enabled: Annotated[
         bool,
+        Effect.NEXT_LOAD,
         Control("Use the GPU", "false keeps every model on the CPU.", group=Group.BASIC),
     ] = True
     fallback_enabled: Annotated[
         bool,
+        Effect.NEXT_LOAD,
         Control("Fall back", "Tries the next suitable backend when one fails to load a model.", group=Group.BASIC),
     ] = True
     fallback_order: Annotated[
         Names,
+        Effect.NEXT_LOAD,
         Control("Order", "Backends in the order they are tried. Those not named come after, in the usual order."),
     ] = ()
     disabled: Annotated[
         Names,
+        Effect.NEXT_LOAD,
         Control("Switched off", "Backends that are never chosen automatically."),
     ] = ()
 
@@ -133,15 +155,17 @@ class BackendSettings(Parameters):
 class HardwareSettings(Parameters):
     gpus: Annotated[
         Names,
+        Effect.NEXT_LOAD,
         Control(
             "GPUs",
             "GPUs that models may use: by uuid, place on the bus, vendor and number as nvidia:0, or number alone. "
-            "Empty is all of them. Holds from the next load.",
+            "Empty is all of them.",
             group=Group.BASIC,
         ),
     ] = ()
     profiles: Annotated[
         Profiles,
+        Effect.NEXT_LOAD,
         Control(
             "Hardware profiles",
             "Named choices, each as NAME = all, cpu or GPUs with spaces between them (the first is the main GPU), then "
@@ -150,6 +174,7 @@ class HardwareSettings(Parameters):
     ] = ()
     profile: Annotated[
         str,
+        Effect.NEXT_LOAD,
         Control(
             "Hardware profile in use",
             "all, quiet (the processor alone) or a name from profiles. Empty follows the GPUs named above.",
@@ -170,6 +195,7 @@ class HardwareSettings(Parameters):
 class ModelsSettings(Parameters):
     directory: Annotated[
         Folder,
+        Effect.NOW,
         Control(
             "Models folder",
             "The folder whose models are listed. Empty is the folder models in the app's home.",
@@ -178,10 +204,12 @@ class ModelsSettings(Parameters):
     ] = None
     default_model: Annotated[
         OptionalText,
+        Effect.RESTART,
         Control("Model at start", "Name or path of the model that is loaded at start.", group=Group.BASIC),
     ] = None
     starter: Annotated[
         bool,
+        Effect.RESTART,
         Control("Starter model", "Fetches a small model on the first start, so that there is one to talk to."),
     ] = True
 
@@ -190,26 +218,31 @@ class LimitSettings(Parameters):
     queue_length: Annotated[
         int,
         Field(ge=1, le=10_000),
+        Effect.NEXT_LOAD,
         Control("Queue length", "Generations that may wait; further ones are asked to come again.", unit="jobs"),
     ] = 32
     start_timeout_seconds: Annotated[
         float,
         Field(ge=1, le=3600),
+        Effect.NEXT_LOAD,
         Control("Start time-out", "How long a worker process may take until it answers.", unit="s"),
     ] = 120
     silence_timeout_seconds: Annotated[
         float,
         Field(ge=1, le=86_400),
+        Effect.NEXT_LOAD,
         Control("Silence time-out", "How long an engine may produce nothing while it generates.", unit="s"),
     ] = 120
     load_timeout_seconds: Annotated[
         float,
         Field(ge=1, le=86_400),
+        Effect.NEXT_LOAD,
         Control("Load time-out", "How long loading a model may take.", unit="s"),
     ] = 600
     worker_memory_mib: Annotated[
         int,
         Field(ge=0, le=16_777_216),
+        Effect.NEXT_LOAD,
         Control(
             "Worker memory",
             "How much each process of an engine may take for caches, buffers and unpacked weights, on Linux. Weights "
@@ -223,20 +256,24 @@ class ChatSettings(Parameters):
     default_preset: Annotated[
         str,
         Field(min_length=1),
+        Effect.NOW,
         Control("Preset", "Sampling preset of new conversations; see presets/.", group=Group.BASIC),
     ] = "balanced"
     system_prompt: Annotated[
         str,
+        Effect.NOW,
         Control("System prompt", "What new conversations tell the model first.", group=Group.BASIC, lines=4),
     ] = ""
     updates_per_second: Annotated[
         float,
         Field(ge=1, le=60),
+        Effect.NOW,
         Control("Updates", "How often a reply is redrawn while it grows. More makes the browser slower.", unit="1/s"),
     ] = 20
     shown_messages: Annotated[
         int,
         Field(ge=2, le=1000),
+        Effect.NOW,
         Control("Shown messages", "Latest messages of a conversation on the page; earlier ones are a click away."),
     ] = 40
 
@@ -244,10 +281,12 @@ class ChatSettings(Parameters):
 class ExtensionSettings(Parameters):
     enabled: Annotated[
         bool,
+        Effect.RESTART,
         Control("Extensions", "false starts without any extension.", group=Group.BASIC),
     ] = True
     disabled: Annotated[
         Names,
+        Effect.RESTART,
         Control("Switched off", "Extensions that are found and not loaded."),
     ] = ()
 

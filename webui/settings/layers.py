@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from webui.errors import InvalidSetting
 from webui.settings import backend_config
 from webui.settings.declared import Declared
 from webui.settings.groups import GROUPS
+from webui.settings.reading import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from webui.paths import Paths
@@ -38,7 +39,8 @@ COMMAND_LINE = "the command line"
 class Layer:
     """What one place says. `strict` places refuse what is wrong; relative paths are taken from `folder`.
 
-    `sources` names the place of a single key where that is more exact than `source` (an environment variable).
+    `sources` names the place of a single key where that is more exact than `source` (an environment variable), and
+    `name_in_file` says how a key is written there. `backends` are those the place describes, known here or not.
     """
 
     source: str
@@ -47,6 +49,10 @@ class Layer:
     strict: bool = False
     sources: dict[str, str] = field(default_factory=dict)
     problems: tuple[InvalidSetting, ...] = ()
+    name_in_file: Callable[[str], str] = str
+    backends: tuple[str, ...] = ()
+    own: bool = False
+    """One of the files that the app itself writes."""
 
     def source_of(self, key: str) -> str:
         return self.sources.get(key, self.source)
@@ -61,8 +67,8 @@ def read_layers(
 ) -> Iterator[Layer]:
     """All layers above the declarations, weakest first."""
     yield yaml_layer(paths.project_settings, "settings.yaml")
-    yield yaml_layer(paths.settings_file, str(paths.settings_file))
-    yield backend_config_layer(paths.backend_config)
+    yield replace(yaml_layer(paths.settings_file, str(paths.settings_file)), own=True)
+    yield replace(backend_config_layer(paths.backend_config), own=True)
     yield environment_layer(environment, keys, started_in)
     yield Layer(COMMAND_LINE, dict(command_line), started_in, strict=True)
 
@@ -70,7 +76,12 @@ def read_layers(
 def yaml_layer(path: Path, source: str) -> Layer:
     """Read a settings.yaml; a missing file is an empty layer. Raises `InvalidSetting` where it is not YAML."""
     text = read_text(path, source)
-    data = parse_yaml(text, source) if text else {}
+    values, problems = flatten_yaml(parse_yaml(text, source) if text else {}, source)
+    return Layer(source, values, path.parent, problems=tuple(problems))
+
+
+def flatten_yaml(data: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list[InvalidSetting]]:
+    """Dotted keys and values of a settings.yaml, and the sections in it that are none."""
     values: dict[str, Any] = {}
     problems: list[InvalidSetting] = []
     for name, content in data.items():
@@ -86,18 +97,21 @@ def yaml_layer(path: Path, source: str) -> Layer:
                 values.update({f"loaders.{loader}.{key}": value for key, value in (parameters or {}).items()})
         else:
             values.update({f"{name}.{key}": value for key, value in (content or {}).items()})
-    return Layer(source, values, path.parent, problems=tuple(problems))
+    return values, problems
 
 
 def backend_config_layer(path: Path) -> Layer:
-    """Read backend_config.json; it protects nothing, so even a broken one is only reported."""
-    source = path.name
-    try:
-        data = backend_config.parse(read_text(path, source), source)
-    except InvalidSetting as error:
-        return Layer(source, {}, path.parent, problems=(error,))
-    values, problems = backend_config.flatten(data, source)
-    return Layer(source, values, path.parent, problems=tuple(problems))
+    """Read backend_config.json; it protects nothing, so a broken one is reported and its last good copy used."""
+    found = backend_config.find(path)
+    values, problems = backend_config.flatten(found.data, found.source)
+    return Layer(
+        found.source,
+        values,
+        path.parent,
+        problems=(*found.problems, *problems),
+        name_in_file=backend_config.name_in_file,
+        backends=backend_config.named(found.data),
+    )
 
 
 def environment_layer(environment: Mapping[str, str], keys: Mapping[str, Declared], started_in: Path) -> Layer:
@@ -121,43 +135,6 @@ def environment_layer(environment: Mapping[str, str], keys: Mapping[str, Declare
                 )
             )
     return Layer("the environment", values, started_in, strict=True, sources=sources, problems=tuple(problems))
-
-
-def read_text(path: Path, source: str) -> str:
-    """The file's text, "" where there is none; raises `InvalidSetting` where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSetting(
-            f"{source} cannot be read", cause=str(error), hint="Check the file and its permissions.", source=source
-        ) from error
-
-
-def parse_yaml(text: str, source: str) -> dict[str, Any]:
-    """A YAML mapping as plain Python values; raises `InvalidSetting` with line and column where it is none."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        data = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = (error.problem if isinstance(error, MarkedYAMLError) else None) or str(error).splitlines()[0]
-        raise InvalidSetting(
-            f"{source} is not valid YAML: {reason}{place}",
-            hint="Correct that line, or move the file away to start with the defaults.",
-            source=source,
-        ) from error
-    except RecursionError as error:
-        raise InvalidSetting(f"{source} is nested too deeply to be a configuration", source=source) from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise InvalidSetting(f"{source} must hold sections and keys, such as server: port: 7860", source=source)
-    return data
 
 
 def absolute(value: Any, folder: Path) -> Any:

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from webui.errors import InvalidSetting
 from webui.loaders.parameters import Parameters
-from webui.settings.backend_config import NAMED_DIFFERENTLY
-from webui.settings.declared import HIDDEN, Declared, declare, nearest, plain, unknown
+from webui.settings.backend_config import unknown_backend, unknown_parameter
+from webui.settings.declared import HIDDEN, Declared, declare, find, nearest, plain, unknown
 from webui.settings.groups import (
     GROUPS,
     BackendSettings,
@@ -95,6 +95,7 @@ class Settings:
     _keys: Mapping[str, Declared] = field(repr=False, compare=False)
     _values: Mapping[str, Any] = field(repr=False)
     _sources: Mapping[str, str] = field(repr=False, compare=False)
+    _saved: frozenset[str] = field(repr=False, compare=False)
     _inputs: Inputs = field(repr=False, compare=False)
 
     @classmethod
@@ -137,6 +138,14 @@ class Settings:
             raise unknown(key, "the program", self._keys)
         return self._sources.get(key, BUILT_IN)
 
+    def given(self, key: str) -> bool:
+        """Whether some place gives a dotted key a value, also one that is the default."""
+        return key in self._sources
+
+    def saved(self, key: str) -> bool:
+        """Whether the user's own files hold a dotted key, and so it can be reset; something stronger may go over it."""
+        return key in self._saved
+
     def value(self, key: str) -> Any:
         """The value of a dotted key, as its type; raises `InvalidSetting` for one that is not declared."""
         if key in self._values:
@@ -173,36 +182,47 @@ class _Merge:
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     problems: list[InvalidSetting] = field(default_factory=list)
+    saved: set[str] = field(default_factory=set)
+    strangers: set[str] = field(default_factory=set)
+    """Backends that do not exist and have been reported."""
 
     def add(self, layer: Layer) -> None:
         self.problems += layer.problems
+        if self.complete:
+            strangers = [name for name in layer.backends if name not in self.loaders]
+            self.problems += [unknown_backend(name, layer.source, self.loaders) for name in strangers]
+            self.strangers |= set(strangers)
         for key, value in layer.values.items():
             source = layer.source_of(key)
-            declared = self._find(key)
+            declared = find(key, self.keys)
+            if layer.own and declared is not None:
+                self.saved.add(declared.key)
             if value is None and not layer.strict and declared is not None and not declared.spec.optional:
                 continue
             try:
                 if declared is None:
-                    self._undeclared(key, value, source)
+                    self._undeclared(key, value, source, layer)
                 else:
-                    self.values[declared.key] = absolute(declared.check(value, source), layer.folder)
+                    checked = declared.check(value, source, layer.name_in_file(key))
+                    self.values[declared.key] = absolute(checked, layer.folder)
                     self.sources[declared.key] = source
             except InvalidSetting as error:
                 if layer.strict or (declared is not None and declared.protects):
                     raise
                 self.problems.append(error)
 
-    def _find(self, key: str) -> Declared | None:
-        if key in self.keys:
-            return self.keys[key]
-        before, _, leaf = key.rpartition(".")
-        return self.keys.get(f"{before}.{NAMED_DIFFERENTLY.get(leaf, leaf)}")
-
-    def _undeclared(self, key: str, value: Any, source: str) -> None:
-        parts = key.split(".", 2)
-        if len(parts) == 3 and parts[0] == "loaders" and parts[1] not in self.loaders and not self.complete:
+    def _undeclared(self, key: str, value: Any, source: str, layer: Layer) -> None:
+        section, _, rest = key.partition(".")
+        name = rest.partition(".")[0]
+        if section == "loaders" and name not in self.loaders and not self.complete:
             # An extension that is not loaded yet may bring this backend.
             self.values[key], self.sources[key] = value, source
+            return
+        if section == "loaders" and name in layer.backends:
+            if name in self.loaders:
+                raise unknown_parameter(
+                    key, source, [other for other in self.keys if other.startswith(f"loaders.{name}.")]
+                )
             return
         raise unknown(key, source, self.keys)
 
@@ -216,6 +236,8 @@ class _Merge:
         for key, names in named.items():
             for name in names:
                 if name in self.loaders or (name == "auto" and key == "backends.preferred_backend"):
+                    continue
+                if name in self.strangers and key != "backends.preferred_backend":
                     continue
                 near = nearest(name, self.loaders)
                 error = InvalidSetting(
@@ -300,6 +322,7 @@ def _merge(inputs: Inputs) -> Settings:
         _keys=MappingProxyType(dict(merge.keys)),
         _values=MappingProxyType(merge.values),
         _sources=MappingProxyType(merge.sources),
+        _saved=frozenset(merge.saved),
         _inputs=inputs,
         **groups,
     )
