@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "setup",
     },
     "security": GROUND | {"settings", "api"},
-    "api": GROUND | {"context", "chat", "hardware", "loaders", "models", "pool", "settings"},
+    "migration": GROUND | {"chat", "loaders", "settings"},
+    "api": GROUND | {"context", "chat", "hardware", "loaders", "migration", "models", "pool", "security", "settings"},
     "tabs": GROUND
     | {
         "chat",
@@ -54,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "extensions",
         "hardware",
         "loaders",
+        "migration",
         "models",
         "planning",
         "pool",

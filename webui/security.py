@@ -16,6 +16,7 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +24,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.errors import AccessDenied, AppError, InvalidSetting
+
+if TYPE_CHECKING:
+    from webui.settings import Settings
 
 MAX_BODY = 64 << 20
 """Bytes of a request body: a very long conversation, not a model."""
@@ -70,6 +74,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def local_only(settings: Settings) -> bool:
+    """Whether every visitor sits at this machine, so that a path they name is one of their own."""
+    return is_loopback(settings.server.host) and not settings.server.share
 
 
 def check_exposure(host: str, *, share: bool, auth: str, api_key: str) -> None:

@@ -12,13 +12,13 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from webui.chat.database import Database
-from webui.errors import Cancelled, NotFound
+from webui.errors import Cancelled, InvalidRequest, NotFound
 
 TITLE_LENGTH = 60
 NEW_TITLE = "New chat"
@@ -67,15 +67,16 @@ class Conversation:
 class ConversationStore:
     """All conversations of one home. Open once; `close` when done.
 
-    Opening turns replies that a killed app left unfinished into partial ones. Raises `ConfigurationError` where the
-    file cannot be used.
+    Opening turns replies that a killed app left unfinished into partial ones; without `mend` it does not, for whoever
+    opens it while the app may be running. Raises `ConfigurationError` where the file cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mend: bool = True) -> None:
         self.path = path
         self._database = Database(path)
         self._transaction = self._database.transaction
-        self.mark_interrupted()
+        if mend:
+            self.mark_interrupted()
 
     def close(self) -> None:
         self._database.close()
@@ -127,6 +128,47 @@ class ConversationStore:
         with self._database.reading() as database:
             rows = database.execute(query, (*values, limit)).fetchall()
         return tuple(_conversation(row, ()) for row in rows)
+
+    def everything(self) -> Iterator[Conversation]:
+        """All conversations with their messages, oldest first, one at a time; one deleted meanwhile is passed over."""
+        with self._database.reading() as database:
+            rows = database.execute("SELECT id FROM conversations ORDER BY created_at, id").fetchall()
+        for row in rows:
+            try:
+                yield self.get(row["id"])
+            except NotFound:
+                continue
+
+    def has(self, chat_id: str) -> bool:
+        """Whether there is a conversation of this id."""
+        with self._database.reading() as database:
+            return database.execute("SELECT 1 FROM conversations WHERE id=?", (chat_id,)).fetchone() is not None
+
+    def add(self, conversation: Conversation) -> None:
+        """Put in a whole conversation as it is, ids and times too. Raises `InvalidRequest` where an id is taken."""
+        written = conversation
+        with self._transaction() as database:
+            try:
+                database.execute(
+                    "INSERT INTO conversations VALUES (?,?,?,?,?,?,?,?)",
+                    (
+                        written.id,
+                        written.title or NEW_TITLE,
+                        True,
+                        written.created_at,
+                        written.updated_at,
+                        written.system_prompt,
+                        written.preset,
+                        json.dumps(written.sampling),
+                    ),
+                )
+                database.executemany(
+                    "INSERT INTO messages (id, conversation, role, content, created_at, partial, error, timings, "
+                    "loader, model, notes) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                    [_row(written.id, message) for message in written.messages],
+                )
+            except sqlite3.IntegrityError as error:
+                raise InvalidRequest(f"The conversation {written.title!r} is here already.") from error
 
     def _matching(self, search: str) -> tuple[str, tuple[str, ...]]:
         words = search.split()
@@ -321,6 +363,22 @@ def _message(row: sqlite3.Row) -> Message:
         loader=row["loader"],
         model=row["model"],
         notes=tuple(json.loads(row["notes"])),
+    )
+
+
+def _row(chat_id: str, message: Message) -> tuple[Any, ...]:
+    return (
+        message.id,
+        chat_id,
+        message.role,
+        message.content,
+        message.created_at,
+        message.partial,
+        _to_json(message.error),
+        _to_json(message.timings),
+        message.loader,
+        message.model,
+        json.dumps(message.notes),
     )
 
 

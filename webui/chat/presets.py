@@ -71,6 +71,18 @@ class PresetStore:
         yaml.dump(content, stream)
         write_atomically(path, stream.getvalue())
 
+    def parse(self, name: str, text: str) -> tuple[SamplingParameters, str]:
+        """Parameters and description of a preset's text. Raises `InvalidSetting` for a wrong name or text."""
+        values = _values(text, check_name(name), "the file that it came in")
+        description = str(values.pop("description", None) or "")
+        return SamplingParameters.parse(values, where=f"preset {name}"), description
+
+    def text(self, name: str) -> str:
+        """The user's preset as it is written. Raises `NotFound` where there is none."""
+        if not self.own(name):
+            raise self._missing(name)
+        return (self._own / f"{name}.yaml").read_text(encoding="utf-8-sig")
+
     def delete(self, name: str) -> None:
         """Remove the user's preset. Raises `NotFound` where there is none, `InvalidSetting` for a shipped one."""
         check_name(name)
@@ -116,17 +128,28 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 
 def _load(path: Path, name: str) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     if path.stat().st_size > LARGEST_FILE:
         raise InvalidSetting(f"the preset {name} is larger than {LARGEST_FILE // 1024} KiB", hint=str(path))
     try:
-        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig"))
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
         raise InvalidSetting(
             f"the preset {name} cannot be read", cause=str(error).splitlines()[0], hint=f"Correct or remove {path}."
         ) from error
+    return _values(text, name, str(path))
+
+
+def _values(text: str, name: str, place: str) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, RecursionError, ValueError) as error:
+        cause = str(error).splitlines()[0]
+        raise InvalidSetting(
+            f"the preset {name} cannot be read", cause=cause, hint=f"Correct or remove {place}."
+        ) from error
     if not isinstance(data, dict | None):
-        raise InvalidSetting(f"the preset {name} must hold keys and values", hint=f"Correct or remove {path}.")
+        raise InvalidSetting(f"the preset {name} must hold keys and values", hint=f"Correct or remove {place}.")
     return {str(key): value for key, value in (data or {}).items()}

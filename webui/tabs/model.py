@@ -23,8 +23,9 @@ from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
 from webui.pool import LoadRequest
 from webui.pool.status import RunningJobs
+from webui.security import local_only
 from webui.tabs.model_catalogue import CHOOSE_ROW, catalogue_html
-from webui.tabs.model_choice import AUTO, Choice, choose, choose_listed, choose_path, local_only
+from webui.tabs.model_choice import AUTO, Choice, choose, choose_listed, choose_path
 from webui.tabs.model_controls import LoaderControls
 from webui.tabs.model_fit import Fits
 from webui.tabs.model_panel import buttons, candidates_html, chosen_html, status_html

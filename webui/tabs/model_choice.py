@@ -18,8 +18,7 @@ from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
 from webui.planning.selection import Candidate
 from webui.pool.tuned import TunedSetting
-from webui.security import is_loopback
-from webui.settings import Settings
+from webui.security import local_only
 from webui.tabs.model_catalogue import entry_at
 
 AUTO = "auto"
@@ -47,11 +46,6 @@ class Choice:
     def loader(self, asked: str) -> str:
         """The loader that `asked` (a name or "auto") means for this model; empty where there is none."""
         return self.best if asked in ("", AUTO) else asked
-
-
-def local_only(settings: Settings) -> bool:
-    """Whether every visitor sits at this machine, so that a path they name is one of their own."""
-    return is_loopback(settings.server.host) and not settings.server.share
 
 
 async def choose_listed(context: AppContext, path: str) -> Choice:

@@ -23,8 +23,9 @@ from webui.loaders.parameters import refuse_local
 from webui.models.facts import ModelFacts
 from webui.planning.memory import context_of
 from webui.planning.selection import verdict_of
+from webui.security import local_only
 from webui.tabs.memory_bars import SET, as_noticed, plan_html, refused_html
-from webui.tabs.model_choice import Choice, local_only
+from webui.tabs.model_choice import Choice
 from webui.tabs.model_controls import LoaderControls
 from webui.tabs.present import escape
 from webui.tabs.visible import SILENT, mark_of
