@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from webui.cli import bench, care, failures, models, plan, run, serve, tune
+from webui.cli import bench, care, config, failures, models, plan, run, serve, tune
 from webui.cli.ending import FAILED, INTERRUPTED, command
 
 application = typer.Typer(
@@ -24,6 +24,7 @@ application.command()(command(plan.plan))
 application.command()(command(bench.bench))
 application.command()(command(tune.tune))
 application.command()(command(failures.failures))
+application.add_typer(config.application, name="config")
 application.command()(command(care.setup))
 application.command()(command(care.doctor))
 application.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
