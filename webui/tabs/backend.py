@@ -17,6 +17,7 @@ import gradio as gr
 from webui.context import AppContext
 from webui.errors import AppError, InvalidRequest
 from webui.setup import backends
+from webui.tabs import backend_settings
 from webui.tabs.backend_card import SEND_ACTION, cards_html, installation_html, moved
 from webui.tabs.backend_install import Installations
 from webui.tabs.controls import build_control
@@ -53,6 +54,7 @@ class BackendTab:
         outputs = [self.log, self.cancel, self.cards, self.seen]
         ticking(SECONDS_BETWEEN_TICKS, "Backend").tick(self._tick, self.seen, outputs, **QUIET)
         _settings(self.context, self.message)
+        backend_settings.build(self.context)
 
     async def _cards(self) -> str:
         hardware = await self.context.hardware()
@@ -65,9 +67,9 @@ class BackendTab:
             if name not in self.context.loaders:
                 raise InvalidRequest("There is no such backend.", hint="Open the page again.")
             if action in ("up", "down"):
-                self._move(name, -1 if action == "up" else 1)
+                await asyncio.to_thread(self._move, name, -1 if action == "up" else 1)
             elif action == "enabled":
-                self._switch(name, bool(getattr(event, "on", False)))
+                await asyncio.to_thread(self._switch, name, bool(getattr(event, "on", False)))
             elif action == "install":
                 self.installations.start(name)
             else:
