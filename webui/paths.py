@@ -108,6 +108,11 @@ class Paths:
         return self.home / "experience.json"
 
     @property
+    def decisions(self) -> Path:
+        """What the last loads were decided from."""
+        return self.home / "decisions.json"
+
+    @property
     def plan_records(self) -> Path:
         """What loads took, beside what was planned for them."""
         return self.home / "plans.json"

@@ -12,10 +12,11 @@ from webui.errors import AppError, MissingPackage
 from webui.loaders.contract import Availability, LoaderSpec
 from webui.loaders.parameters import Parameters, keep_known
 from webui.models.facts import ModelFacts
+from webui.planning.decisions import RankingQuestion
 from webui.planning.evidence import Engines, Evidence
 from webui.planning.plan import MemoryPlan
 from webui.planning.recovery import Situation
-from webui.planning.selection import Candidate, rank, refusal, verdict_of
+from webui.planning.selection import Candidate, refusal, verdict_of
 from webui.pool.experience import Experience
 from webui.pool.measurements import Measurements
 from webui.pool.status import LoadRequest
@@ -87,20 +88,25 @@ class Chooser:
         `parameters` are those asked for, over the configured ones; a loader may need one to be usable at all. Looks at
         the disk.
         """
+        return self.question(facts, loader, parameters).answer(self._loaders)
+
+    def question(
+        self, facts: ModelFacts, loader: str = "auto", parameters: Mapping[str, Any] = MappingProxyType({})
+    ) -> RankingQuestion:
+        """Everything that `rank` decides from. Looks at the disk."""
         backends = self._settings().backends
         found = {
             name: spec.availability(facts, {**backends.parameters(name), **parameters})
             for name, spec in self._loaders.items()
         }
         forced = None if loader in AUTO else loader
-        return rank(
+        return RankingQuestion(
             facts,
-            self._loaders,
-            order=backends.order,
-            enabled=backends.enabled,
-            forced=forced,
-            availability=lambda spec, of: found[spec.name],
-            evidence=Evidence() if forced is not None else self._evidence(facts, parameters, found),
+            backends.order,
+            frozenset(name for name in self._loaders if backends.enabled(name)),
+            forced,
+            found,
+            Evidence() if forced is not None else self._evidence(facts, parameters, found),
         )
 
     def _evidence(

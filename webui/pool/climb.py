@@ -12,7 +12,8 @@ from typing import Literal
 
 from webui.errors import AppError, HardwareError, ModelError, ModelNotFound, NotLoaded
 from webui.models.inspect import model_id
-from webui.planning.recovery import Attempt, GiveUp, Known, Situation, StepKind, Tried, degradation, next_attempt
+from webui.planning.decisions import Decision, LadderQuestion, decide
+from webui.planning.recovery import Attempt, GiveUp, Known, Situation, StepKind, Tried, degradation
 from webui.pool.experience import Experience
 from webui.pool.residency import Progress, Residency
 from webui.pool.status import Rung
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class Climb:
-    """One load or restart. `rungs` grows by one with each step; `on_step` is called at each change of it.
+    """One load or restart. `rungs` grows by one with each step; `on_step` is called at each change of it. `decisions`
+    are what was decided on the way, with all that it was decided from.
 
     `memory` and `device_memory` are asked before each attempt (free bytes; `None`: unknown). `versions` are those of
     the engines, by loader; without them nothing is learnt for later loads. `on_failure` gets (phase, loader, error) of
@@ -45,6 +47,7 @@ class Climb:
         self.residency = residency
         self.situation = situation
         self.rungs: list[Rung] = []
+        self.decisions: list[Decision] = []
         self._memory = memory
         self._device_memory = device_memory
         self._experience = experience
@@ -53,6 +56,11 @@ class Climb:
         self._on_failure = on_failure
         self._progress = progress
         self._began = time.monotonic()
+
+    def decide(self, question: LadderQuestion) -> Attempt | GiveUp:
+        """What to try, which `up` begins with."""
+        self.decisions.append(decide(question))
+        return self.decisions[-1].chosen
 
     async def up(self, chosen: Attempt | GiveUp, *, phase: str = "") -> None:
         """Begin with `chosen` and go on as the ladder says. Raises the error of giving up.
@@ -63,7 +71,7 @@ class Climb:
             error = await self._try(chosen, phase)
             if error is None:
                 return
-            chosen = next_attempt(self.situation)
+            chosen = self.decide(LadderQuestion(self.situation))
         raise chosen.error
 
     async def aside(self, attempt: Attempt, doing: Awaitable[None]) -> None:

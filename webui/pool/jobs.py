@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from array import array
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -44,6 +46,9 @@ class Job:
     `made_for` is the model whose template made the request's prompt (`None`: plain text, good for any model, or with
     `remake` a prompt that is made anew in any case). A job that is handed over to another model goes on where its text
     ends, with the request that `remake` makes. `loader` names the backend that has it, or had it last.
+
+    For a profile of the reply: `prepared_seconds` is how long its prompt was made before there was a job, `arrivals`
+    are the times at which tokens came, and `shown_seconds` how long it took to show them, until `shown_until`.
     """
 
     def __init__(
@@ -66,6 +71,10 @@ class Job:
         self.started_seconds: float | None = None
         self.first_token_seconds: float | None = None
         self.total_seconds: float | None = None
+        self.prepared_seconds: float | None = None
+        self.arrivals = array("f")
+        self.shown_seconds = 0.0
+        self.shown_until: float | None = None
         self._origin = time.monotonic()
         self._pieces: list[str] = []
         self._text = ""
@@ -154,6 +163,16 @@ class Job:
             await self._signal.next().wait()
         return self
 
+    @contextlib.contextmanager
+    def showing(self) -> Iterator[None]:
+        """The block shows some of the reply to somebody."""
+        began = self._elapsed()
+        try:
+            yield
+        finally:
+            self.shown_until = self._elapsed()
+            self.shown_seconds += self.shown_until - began
+
     # --- for the scheduler --------------------------------------------------------------------------------------
 
     def start(self, cancel: Callable[[], None]) -> None:
@@ -178,8 +197,10 @@ class Job:
     def take(self, chunk: Chunk) -> None:
         """More tokens came."""
         self.tokens += chunk.tokens
+        now = self._elapsed()
+        self.arrivals.append(now)
         if self.first_token_seconds is None:
-            self.first_token_seconds = self._elapsed()
+            self.first_token_seconds = now
             self.state = JobState.GENERATING
         if chunk.text:
             self._pieces.append(chunk.text)

@@ -27,7 +27,7 @@ from webui.loaders.held_memory import Held, held_memory
 from webui.loaders.llama_log import EnginePlan
 from webui.models.facts import ModelFacts
 from webui.models.inspect import inspect_model
-from webui.planning.alternatives import plan
+from webui.planning.decisions import PlanQuestion
 from webui.planning.plan import CPU, GpuRoom, Machine, Measured, MemoryPlan
 from webui.planning.planner import Extras, Question, outline
 from webui.pool.plan_records import PlanRecords
@@ -88,9 +88,13 @@ class Plans:
 
     def plan(self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> MemoryPlan:
         """The instant plan of loading `facts` with `parameters` (the loader's full values)."""
+        return self.question(facts, spec, parameters).answer()
+
+    def question(self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> PlanQuestion:
+        """What `plan` answers: the load, and the room there is for it now."""
         question, version = self._question(facts, spec, parameters)
-        found = plan(question, self._told.get(_key(question, version)))
-        return replace(found, measured=self._records.measured(facts, spec.name, version, parameters))
+        measured = self._records.measured(facts, spec.name, version, parameters)
+        return PlanQuestion(question, self._told.get(_key(question, version)), measured)
 
     async def exact(self, facts: ModelFacts, spec: LoaderSpec, parameters: Mapping[str, Any]) -> MemoryPlan:
         """The plan with the engine's own figures. Raises `InvalidRequest` where the engine gives none.

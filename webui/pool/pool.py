@@ -21,9 +21,11 @@ from webui.errors import AppError, Busy, NotFound, NotLoaded
 from webui.loaders.contract import GenerationRequest, LoadedModel, LoaderSpec
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
+from webui.planning.decisions import RankingQuestion
 from webui.planning.evidence import Engines
 from webui.planning.selection import Candidate
 from webui.pool.choosing import Chooser, Devices, PlanOf
+from webui.pool.decision_log import DecisionLog, Entry
 from webui.pool.experience import Experience
 from webui.pool.history import History, Rate
 from webui.pool.jobs import Job, Remake
@@ -67,6 +69,7 @@ class Pool:
         engines: Callable[[], Engines] = Engines,
         tuned: Tuned | None = None,
         devices: Callable[[], Devices] = Devices,
+        decisions: DecisionLog | None = None,
     ) -> None:
         self._history = history if history is not None else History(None)
         experience = experience if experience is not None else Experience(None, lambda: "")
@@ -74,6 +77,7 @@ class Pool:
         self._chooser = Chooser(
             settings, loaders, experience, measurements, plan=plan, engines=engines, tuned=tuned, devices=devices
         )
+        self._decisions = decisions if decisions is not None else DecisionLog(None)
         self._signal = Signal()
         self._residents = Residents(
             settings,
@@ -84,6 +88,7 @@ class Pool:
             history=self._history,
             experience=experience,
             speeds=ReplySpeeds(measurements),
+            decisions=self._decisions,
             on_change=self._signal.fire,
         )
         self._loading: asyncio.Task[None] | None = None
@@ -145,6 +150,10 @@ class Pool:
         """The loads and restarts with their steps, newest first."""
         return self._history.loads(limit)
 
+    def decisions(self) -> list[Entry]:
+        """What the last loads were decided from, newest first; see `DecisionLog`. Reads a file."""
+        return self._decisions.latest()
+
     def rates(self) -> list[Rate]:
         """How often each loader fails, and with what."""
         return self._history.rates()
@@ -185,6 +194,12 @@ class Pool:
     ) -> tuple[Candidate, ...]:
         """The loaders for `facts`, best first, each with its reason; see `Chooser.rank`."""
         return self._chooser.rank(facts, loader, parameters)
+
+    def ranking_question(
+        self, facts: ModelFacts, loader: str = "auto", parameters: Mapping[str, Any] = MappingProxyType({})
+    ) -> RankingQuestion:
+        """What `rank` decides from; see `Chooser.question`."""
+        return self._chooser.question(facts, loader, parameters)
 
     def tuned(self, facts: ModelFacts) -> dict[str, Mapping[str, Any]]:
         """By loader, the parameters that `facts` is loaded with unless its user says otherwise; see `Chooser.tuned`."""

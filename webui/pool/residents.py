@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from webui.errors import AppError, NotLoaded
 from webui.loaders.contract import Finished, LoadedModel
@@ -18,18 +18,20 @@ from webui.loaders.supervisor import WorkerLimits
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
 from webui.planning.attempts import need_of
+from webui.planning.decisions import LadderQuestion
 from webui.planning.memory import fits_beside
-from webui.planning.recovery import Attempt, GiveUp, Situation, StepKind, Tried, next_attempt, restart_attempt
+from webui.planning.recovery import Attempt, GiveUp, Situation, StepKind, Tried
 from webui.planning.selection import Candidate
 from webui.pool.choosing import Chooser
 from webui.pool.climb import Climb
+from webui.pool.decision_log import DecisionLog
 from webui.pool.experience import Experience
 from webui.pool.history import History
 from webui.pool.jobs import Job
 from webui.pool.ladder import Ladder
 from webui.pool.reply_speeds import ReplySpeeds
 from webui.pool.residency import Residency, Surroundings
-from webui.pool.status import Failure, LoadRequest, Outcome, Rung, RunningJobs
+from webui.pool.status import Failure, LoadRequest, LoadStory, Outcome, Rung, RunningJobs
 from webui.pool.tasks import as_app_error, to_the_end
 from webui.settings import Settings
 
@@ -58,6 +60,7 @@ class Residents:
         history: History,
         experience: Experience,
         speeds: ReplySpeeds,
+        decisions: DecisionLog,
         on_change: Callable[[], None],
     ) -> None:
         self.current: Residency | None = None
@@ -79,6 +82,7 @@ class Residents:
         self._history = history
         self._experience = experience
         self._speeds = speeds
+        self._decisions = decisions
         self._changed = on_change
 
     @property
@@ -139,7 +143,9 @@ class Residents:
             raise error from None
         finally:
             self._loading, self.incoming, self.accepting, self._way_back = False, None, None, None
-            self._history.add_load(ladder.end(outcome, error, incoming if outcome == "loaded" else None))
+            self._tell(
+                ladder, ladder.end(outcome, error, incoming if outcome == "loaded" else None), request.parameters
+            )
             if self.current in self._restarts:
                 self._shown = self._restarts[self.current]
             self._changed()
@@ -173,6 +179,7 @@ class Residents:
         while self.retiring:
             await asyncio.wait(list(self.retiring))
         await self._speeds.close()
+        await self._decisions.close()
 
     # --- how a load goes ------------------------------------------------------------------------------------------
 
@@ -186,7 +193,7 @@ class Residents:
                 reason = "It stands first in the order of priority."
                 climb.skip(Attempt(StepKind.ASKED, loader, {}, reason=reason), error)
             await self._wait_for_memory()
-            first = next_attempt(await self._with_room(choice.situation, previous))
+            first = climb.decide(LadderQuestion(await self._with_room(choice.situation, previous)))
             if isinstance(first, GiveUp):
                 raise first.error
             beside = previous is None or self._fits_beside(previous, climb.situation, first)
@@ -283,7 +290,7 @@ class Residents:
         outcome: Outcome = "failed"
         error: AppError | None = None
         try:
-            await climb.up(restart_attempt(situation, death, deaths), phase="restart")
+            await climb.up(climb.decide(LadderQuestion(situation, death, deaths)), phase="restart")
             outcome = "loaded"
         except asyncio.CancelledError as cancelled:
             outcome, error = "cancelled", as_app_error(cancelled, "Starting it again")
@@ -295,7 +302,7 @@ class Residents:
             raise error from None
         finally:
             del self._restarts[residency]
-            self._history.add_load(ladder.end(outcome, error, residency if outcome == "loaded" else None))
+            self._tell(ladder, ladder.end(outcome, error, residency if outcome == "loaded" else None), {})
             self._changed()
 
     def _pass_on(self, jobs: Sequence[Job], error: AppError) -> None:
@@ -367,6 +374,11 @@ class Residents:
         self._changed()
 
     # --- small parts ----------------------------------------------------------------------------------------------
+
+    def _tell(self, ladder: Ladder, story: LoadStory, parameters: Mapping[str, Any]) -> None:
+        """Keep what came of a load or restart, and what was decided on the way."""
+        self._history.add_load(story)
+        self._decisions.note(story, parameters, [climb.decisions for climb in ladder.climbs if climb.decisions])
 
     def _measured(self, residency: Residency, finished: Finished) -> None:
         if residency is self.current and self.incoming is None and not self.retiring:
