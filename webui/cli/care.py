@@ -30,8 +30,18 @@ def doctor(
         str, typer.Option("--fix", metavar="ACTION", help="Do what a check proposes, in the words it gives.")
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    bundle: Annotated[
+        str, typer.Option(metavar="FILE", help="Write a support bundle instead, or only list it where FILE is -.")
+    ] = "",
+    include: Annotated[
+        str, typer.Option(metavar="A,B", help="What the bundle is to hold as well: paths, names, keys, chats.")
+    ] = "",
 ) -> int:
     """Check the installation, the machine and the models, and say how to mend what is wrong."""
+    if bundle or include:
+        from webui.cli.bundle import write_bundle
+
+        return write_bundle(bundle, include, as_json=json)
     from webui.diagnostics.commands import run_doctor, run_fix
     from webui.errors import AppError
     from webui.loaders import LOADERS

@@ -10,6 +10,8 @@ import typer
 
 from webui.cli import columns
 from webui.cli.assignments import known_loader, read_assignments, sort_out
+from webui.cli.bundle import plan_from_bundle
+from webui.cli.ending import WrongUsage
 from webui.cli.session import in_app
 
 if TYPE_CHECKING:
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def plan(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A model file or folder, or the name of a listed model.")],
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE", help="A model file or folder, or the name of a listed model.", show_default=False
+        ),
+    ] = None,
     loader: Annotated[
         str, typer.Option(metavar="NAME", help="The loader; by default the one that would be chosen.")
     ] = "auto",
@@ -27,9 +34,16 @@ def plan(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the loader; repeatable.")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Ask the engine, by its dry run.")] = False,
+    from_bundle: Annotated[
+        str, typer.Option(metavar="FILE", help="Decide again what a support bundle holds, on the machine it is from.")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> int:
     """Say what loading a model would take in memory, without loading it."""
+    if from_bundle:
+        return plan_from_bundle(from_bundle, as_json=json)
+    if file is None:
+        raise WrongUsage("There is no FILE.", hint="Name a model, or a support bundle with --from-bundle.")
 
     async def work(context: AppContext) -> int:
         named = known_loader(loader, context.loaders)
