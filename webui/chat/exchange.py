@@ -7,6 +7,8 @@ question waited, because it came back with a smaller context, or in the middle o
 
 from __future__ import annotations
 
+import time
+
 from webui.chat.prompting import Prepared, Prompter, Question
 from webui.loaders.contract import GenerationRequest, LoadedModel
 from webui.models.facts import ModelFacts
@@ -21,11 +23,12 @@ class Exchange:
     """See the module. Submit it once; `job` is there from then on.
 
     `opening` is what the prompt wrote of the reply, `models` are those that wrote the rest, in order. `prepared` is the
-    last request that was made.
+    last request that was made, the first of which took `seconds`.
     """
 
-    def __init__(self, prompter: Prompter, question: Question, prepared: Prepared) -> None:
+    def __init__(self, prompter: Prompter, question: Question, prepared: Prepared, seconds: float) -> None:
         self.prepared = prepared
+        self._seconds = seconds
         self.opening = prepared.opening
         self.models = [model_id(prepared.facts)]
         self._prompter = prompter
@@ -36,7 +39,9 @@ class Exchange:
     @classmethod
     async def begin(cls, prompter: Prompter, question: Question) -> Exchange:
         """Make the request for the model that is there. Raises as `Prompter.prepare`."""
-        return cls(prompter, question, await prompter.prepare(question))
+        began = time.monotonic()
+        prepared = await prompter.prepare(question)
+        return cls(prompter, question, prepared, time.monotonic() - began)
 
     @property
     def job(self) -> Job:
@@ -49,6 +54,7 @@ class Exchange:
         prepared = self.prepared
         fitted = prepared.facts if prepared.model is not None else None
         self._job = self._prompter.pool.submit(prepared.request, owner=owner, made_for=fitted, remake=self._make_for)
+        self._job.prepared_seconds = self._seconds
         return self._job
 
     def remember(self) -> None:

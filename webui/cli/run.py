@@ -103,8 +103,9 @@ async def _stream(job: Job, opening: str) -> None:
     sys.stdout.write(opening)
     try:
         async for piece in job.pieces():
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            with job.showing():
+                sys.stdout.write(piece)
+                sys.stdout.flush()
     finally:
         sys.stdout.write("\n")
         sys.stdout.flush()

@@ -333,7 +333,8 @@ class Replies:
             }
             updates |= {part: value for part, value in shown.items() if sent.get(part) != value}
             if updates:
-                yield updates
+                with job.showing():
+                    yield updates
             sent, updates = shown, {}
         await self._context.chats.settled(chat_id)
         if seat.view != view:
