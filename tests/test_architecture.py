@@ -63,6 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "settings",
         "setup",
     },
+    "toolkit": GROUND
+    | {"chat", "context", "diagnostics", "loaders", "models", "planning", "pool", "settings", "setup"},
     "server": GROUND | {"api", "context", "security", "settings", "tabs", "extensions"},
     "reference": GROUND | {"chat", "context", "extensions", "hooks", "loaders", "settings", "tabs"},
     "cli": set(),  # everything: see below

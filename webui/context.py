@@ -16,6 +16,7 @@ from webui.chat.presets import PresetStore
 from webui.chat.service import ChatService
 from webui.diagnostics.benchmarks import Benchmarks
 from webui.diagnostics.log import LogBuffer, set_debug, start_logging, stop_logging
+from webui.diagnostics.model_tests import ModelTests
 from webui.diagnostics.tuning import Tunings
 from webui.errors import AppError, InvalidSetting
 from webui.extensions import ExtensionHost
@@ -40,6 +41,7 @@ from webui.planning.evidence import Engines, engines_here
 from webui.planning.plan import MemoryPlan
 from webui.pool import LoadRequest, Pool, PoolStatus
 from webui.pool.choosing import Devices
+from webui.pool.decision_log import DecisionLog
 from webui.pool.experience import Experience
 from webui.pool.history import History
 from webui.pool.measurements import Measurements
@@ -77,6 +79,7 @@ class AppContext:
     benchmarks: Benchmarks
     plans: Plans
     tunings: Tunings
+    model_tests: ModelTests
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     """Comes with the page; with it, the page asks for what is not everybody's to see."""
     page_answers: dict[str, Callable[[str], Awaitable[Mapping[str, Any]]]] = field(default_factory=dict)
@@ -119,10 +122,8 @@ class AppContext:
         def gpus() -> str:
             return context.gpu_choice().key
 
-        experience = Experience(paths.experience, machine, gpus)
         measurements = Measurements(paths.measurements, machine, gpus)
         tuned = Tuned(paths.tuned, machine, gpus)
-
         pool = Pool(
             lambda: context.settings,
             all_loaders,
@@ -130,12 +131,13 @@ class AppContext:
             device_memory=lambda: context.free_on_devices(),
             device_total=lambda: total_device_memory(context.usable()),
             history=history,
-            experience=experience,
+            experience=Experience(paths.experience, machine, gpus),
             measurements=measurements,
             plan=lambda facts, loader, parameters: context.plan(facts, loader, parameters),
             engines=lambda: context.engines(),
             tuned=tuned,
             devices=lambda: context.devices(),
+            decisions=DecisionLog(paths.decisions),
         )
         chats = ChatService(pool, store, presets, lambda: context.settings, extensions)
         context = cls(
@@ -158,6 +160,7 @@ class AppContext:
             Benchmarks(lambda: context, paths.benchmarks),
             _plans(lambda: context, pool, PlanRecords(paths.plan_records, machine)),
             Tunings(lambda: context, tuned),
+            ModelTests(lambda: context),
         )
         return context
 
@@ -174,6 +177,7 @@ class AppContext:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self.tunings.stop()
+        await self.model_tests.stop()
         await self.monitor.close()
         await self.benchmarks.close()
         await self.chats.close()

@@ -183,7 +183,7 @@ async def test_a_scan_finds_nothing_of_anybody(
     failure = json.loads(found["failures.json"])["failures"][-1]
     assert failure["error"]["evidence"] and failure["loader"] == "xllamacpp"
     settings = json.loads(found["configuration.json"])["settings"]
-    assert settings["server.api_key"] == {"value": "<secret>", "source": "the command line"}
+    assert settings["server.api_key"] == {"value": "********", "source": "the command line"}
     assert settings["chat.system_prompt"]["value"].startswith("<written: ")
     assert file.stat().st_mode & 0o077 == 0
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from webui.cli import bench, care, config, failures, models, plan, run, serve, tune
+from webui.cli import bench, care, compare, compat, config, failures, models, plan, profile, run, serve, tune
 from webui.cli.ending import FAILED, INTERRUPTED, command
 
 application = typer.Typer(
@@ -23,6 +23,13 @@ application.command()(command(models.inspect))
 application.command()(command(plan.plan))
 application.command()(command(bench.bench))
 application.command()(command(tune.tune))
+application.command()(command(compare.compare))
+application.command()(command(profile.profile))
+application.command()(command(compat.backends))
+application.command()(command(compat.recommend))
+application.command()(command(compat.compat))
+application.command()(command(compat.load))
+application.command()(command(compat.test_models))
 application.command()(command(failures.failures))
 application.add_typer(config.application, name="config")
 application.command()(command(care.setup))

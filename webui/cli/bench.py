@@ -194,10 +194,7 @@ def _latest(store: BenchmarkStore, keeping: _Keeping) -> int:
     runs = store.runs()
     if keeping.compare == LAST:
         before = store.earlier(runs[0]) if runs else None
-    others = [run for run in runs if before is None or run.id != before.run.id]
-    # The latest of the same model, if there is one: what somebody who compares means.
-    alike = [run for run in others if before is None or run.model == before.run.model]
-    latest = next(iter([*alike, *others]), None)
+    latest = store.beside(before)
     if latest is None or (keeping.compare and before is None):
         raise WrongUsage("There is no run to take.", hint="Run bench FILE first.")
     if keeping.save_baseline:

@@ -114,6 +114,12 @@ class BenchmarkStore:
         found = next(iter([*(one for one in before if one.model == run.model), *before]), None)
         return Saved(found) if found is not None else None
 
+    def beside(self, before: Saved | None) -> BenchmarkRun | None:
+        """The latest run that is not `before`: of the same model, if there is one, else of any."""
+        others = [run for run in self.runs() if before is None or run.id != before.run.id]
+        alike = [run for run in others if before is None or run.model == before.run.model]
+        return next(iter([*alike, *others]), None)
+
     def check_name(self, name: str) -> None:
         """Raise `InvalidRequest` for what cannot be the name of a baseline."""
         if not _NAME.fullmatch(name) or name == LAST or _RUN.fullmatch(name):

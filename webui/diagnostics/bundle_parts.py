@@ -21,7 +21,7 @@ from webui.diagnostics.benchmark_results import run_to_dict
 from webui.diagnostics.bundle import REPLAY, Bundle, Part, as_text, check_shown
 from webui.diagnostics.bundle_private import private
 from webui.diagnostics.bundle_replay import Wish, recorded, wishes
-from webui.diagnostics.health import HealthFacts, gather, run_checks
+from webui.diagnostics.health import gather, run_checks
 from webui.diagnostics.log import LogLine
 from webui.diagnostics.redaction import Redactor
 from webui.errors import AppError
@@ -73,7 +73,7 @@ def _gathered(source: Source, shown: tuple[str, ...], hardware: HardwareFacts | 
             "processor, memory, disk, GPUs, and what the engines can use",
             lambda: _hardware(source, hardware),
         ),
-        ("health.json", "the health checks", lambda: _health(source, hardware)),
+        ("health.json", "the health checks", lambda: _health(source)),
         (
             "configuration.json",
             "every setting with its value and where it comes from",
@@ -152,12 +152,12 @@ def _hardware(source: Source, hardware: HardwareFacts | None) -> Any:
     }
 
 
-def _health(source: Source, hardware: HardwareFacts | None) -> Any:
+def _health(source: Source) -> Any:
     context = source.context
-    if context is None or hardware is None:
+    if context is None:
         facts = gather(source.paths, source.loaders)
     else:
-        facts = HealthFacts(context.paths, context.settings, hardware, context.loaders, loads=context.pool.loads())
+        facts = gather(context.paths, context.loaders, settings=context.settings, loads=context.pool.loads())
     return [asdict(found) for found in run_checks(facts)]
 
 

@@ -15,7 +15,7 @@ import gradio as gr
 from webui.context import AppContext
 from webui.diagnostics.log import LogLine
 from webui.pool import WorkerFacts
-from webui.tabs import extension_list, health
+from webui.tabs import extension_list, health, model_tests, support_bundle, waterfall
 from webui.tabs.history import ANY, CATEGORIES, failures_html, loads_html, rates_html
 from webui.tabs.present import (
     clock,
@@ -37,6 +37,8 @@ def build(context: AppContext) -> None:
     timer = ticking(SECONDS_BETWEEN_TICKS, "Diagnostics")
     health.build(context, timer)
     _history(context, timer)
+    waterfall.build(context, timer)
+    model_tests.build(context, timer)
     gr.HTML("<h2 class='part'>Workers</h2>")
     workers = gr.HTML(workers_html([], time.time()), elem_id="diagnostics-workers")
     extension_list.build(context)
@@ -56,6 +58,7 @@ def build(context: AppContext) -> None:
         )
 
     _keep_true(timer, seen, [level, search], [workers, log], look)
+    support_bundle.build(context)
 
 
 def _history(context: AppContext, timer: gr.Timer) -> None:
