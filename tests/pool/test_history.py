@@ -19,8 +19,9 @@ import pytest
 
 from webui.errors import AppError, BrokenPackage, DeviceOutOfMemory, EngineCrashed
 from webui.planning.recovery import Attempt, Better, Degraded, StepKind
+from webui.pool.database import DAY_SECONDS
 from webui.pool.history import History, Rate
-from webui.pool.history_file import DAY_SECONDS, SCHEMA_VERSION, Kept
+from webui.pool.history_file import SCHEMA_VERSION, Kept
 from webui.pool.status import Failure, LoadStory, Rung
 
 NOW = time.time()

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
-import sqlite3
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from webui.pool.history_file import DAY_SECONDS, Counted, HistoryFile, Kept, Record, Table
+from webui.pool.database import DAY_SECONDS, Writer
+from webui.pool.history_file import Counted, HistoryFile, Kept, Record, Table
 from webui.pool.records import failure_from_dict, failure_to_dict, story_from_dict, story_to_dict
 from webui.pool.status import Failure, LoadStory
 
 log = logging.getLogger(__name__)
 
-CLOSE_SECONDS = 5.0
 READ_SECONDS = 5.0
 """How long a reader waits for the records of earlier runs. They are there within milliseconds of the start."""
 TRIED = frozenset({"worked", "failed"})
@@ -62,14 +59,17 @@ class History:
         self._failures: deque[Failure] = deque(maxlen=kept.failures)
         self._counts: Counter[Counted] = Counter()
         self._read = threading.Event()
-        self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        self._writer: threading.Thread | None = None
-        self._complained = False
+        self._writer: Writer[Record] | None = None
         if path is None:
             self._read.set()
         else:
-            self._writer = threading.Thread(target=self._write_all, args=(path,), name="history", daemon=True)
-            self._writer.start()
+            file = HistoryFile(path, kept)
+            self._writer = Writer(
+                "the history of loads and failures",
+                lambda batch: file.add(batch, self._today()),
+                begin=lambda: self._recall(file),
+                end=file.close,
+            )
 
     # --- adding: any thread, the event loop above all ----------------------------------------------------------
 
@@ -134,8 +134,7 @@ class History:
     def close(self) -> None:
         """Write what is still to be written, and let go of the file."""
         if self._writer is not None:
-            self._queue.put(None)
-            self._writer.join(CLOSE_SECONDS)
+            self._writer.close()
             self._writer = None
 
     def _today(self) -> int:
@@ -152,7 +151,7 @@ class History:
 
     def _put(self, record: Record) -> None:
         if self._writer is not None:
-            self._queue.put(record)
+            self._writer.put(record)
 
     def _newest(self, records: deque[T], limit: int) -> list[T]:
         self._read.wait(READ_SECONDS)
@@ -163,50 +162,18 @@ class History:
 
     # --- the file: the writer's thread only ------------------------------------------------------------------
 
-    def _write_all(self, path: Path) -> None:
-        file = HistoryFile(path, self._kept)
-        try:
-            self._on_disk(lambda: self._recall(file))
-        finally:
-            self._read.set()
-        going_on = True
-        while going_on:
-            batch, going_on = self._next_batch()
-            if batch:
-                self._on_disk(partial(file.add, batch, self._today()))
-        self._on_disk(file.close)
-
-    def _next_batch(self) -> tuple[list[Record], bool]:
-        """What is waiting, at least one thing; and whether there is more to come."""
-        batch: list[Record] = []
-        item = self._queue.get()
-        while item is not None:
-            batch.append(item)
-            if self._queue.empty():
-                return batch, True
-            item = self._queue.get()
-        return batch, False
-
     def _recall(self, file: HistoryFile) -> None:
         """Put what earlier runs left before what this one has added meanwhile."""
-        loads = _parsed(file.read(Table.LOADS), story_from_dict)
-        failures = _parsed(file.read(Table.FAILURES), failure_from_dict)
-        counts = file.counts()
-        with self._lock:
-            _put_before(self._loads, loads)
-            _put_before(self._failures, failures)
-            self._counts.update(counts)
-
-    def _on_disk(self, work: Callable[[], None]) -> None:
-        """Do `work`; a fault of the disk is told once, until it works again."""
         try:
-            work()
-        except (OSError, sqlite3.Error) as error:
-            if not self._complained:
-                log.warning("The history of loads and failures is not kept on disk for now: %s", error)
-            self._complained = True
-        else:
-            self._complained = False
+            loads = _parsed(file.read(Table.LOADS), story_from_dict)
+            failures = _parsed(file.read(Table.FAILURES), failure_from_dict)
+            counts = file.counts()
+            with self._lock:
+                _put_before(self._loads, loads)
+                _put_before(self._failures, failures)
+                self._counts.update(counts)
+        finally:
+            self._read.set()
 
 
 def _put_before(records: deque[T], earlier: list[T]) -> None:
