@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hooks": GROUND | {"loaders", "chat"},
     "extensions": GROUND | {"hooks", "loaders", "settings"},
     "chat": GROUND | {"pool", "planning", "loaders", "models", "settings", "extensions"},
-    "setup": GROUND | {"hardware", "loaders", "models", "settings"},
+    "setup": GROUND | {"hardware", "loaders", "models", "planning", "settings"},
     "diagnostics": GROUND
     | {"context", "hardware", "loaders", "models", "planning", "pool", "settings", "setup", "chat", "extensions"},
     "context": GROUND

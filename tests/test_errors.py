@@ -21,12 +21,12 @@ BRANCHES = {kind for kind in CLASSES if kind.__bases__ == (AppError,)}
 def drawn() -> dict[str, str]:
     """Each name of the drawing → the name it hangs under."""
     found: dict[str, str] = {}
-    branch = ""
+    above = ["AppError"]
     for line in (webui.errors.__doc__ or "").splitlines():
         if match := re.match(r"    ([│├└─ ]+)(\w+)", line):
-            outer = match[1].startswith(("├── ", "└── ")) and len(match[1]) == 4
-            found[match[2]] = "AppError" if outer else branch
-            branch = match[2] if outer else branch
+            depth = len(match[1]) // 4
+            found[match[2]] = above[depth - 1]
+            above[depth:] = [match[2]]
     return found
 
 

@@ -25,7 +25,10 @@ from webui.settings.declared import declare
 from webui.setup.backends import check
 from webui.tabs.backend_card import card_html
 
-OUTSIDE = {"nvidia-smi", "Authorization: Bearer KEY"}
+OUTSIDE = {
+    *("nvidia-smi", "Authorization: Bearer KEY", "HTTPS_PROXY", "CMAKE_ARGS", "CMAKE_BUILD_PARALLEL_LEVEL", ".venv"),
+    *("python3 -m pip download", "python3 -m pip cache purge", "python3 -m ensurepip", "--no-setup"),
+}
 """What is typed and is not ours."""
 
 

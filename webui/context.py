@@ -52,6 +52,8 @@ from webui.settings import ModelSettings, Settings, SettingsStore
 from webui.settings.profiles import share_text
 from webui.settings.watch import FileWatch
 from webui.setup.abilities import Abilities
+from webui.setup.installations import Installations
+from webui.setup.installing import Installer
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,8 @@ class AppContext:
     startup_problems: list[AppError] = field(default_factory=list)
     started_with: Settings = field(init=False)
     """The settings as they were at the start: what needs a restart still is as it is here."""
+    installer: Installer = field(init=False)
+    installations: Installations = field(init=False)
     _hardware: HardwareFacts | None = None
     _files: FileWatch = field(init=False)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -95,6 +99,13 @@ class AppContext:
     def __post_init__(self) -> None:
         self.started_with = self.settings
         self._files = FileWatch((self.paths.settings_file, self.paths.backend_config))
+        self.installer = Installer(
+            self.detected,
+            self.loaders,
+            indexes=lambda: self.settings.setup.indexes,
+            folder=lambda: self.settings.setup.wheels,
+        )
+        self.installations = Installations(self.installer.do)
 
     @classmethod
     def create(cls, paths: Paths, settings: Settings, loaders: Mapping[str, LoaderSpec] = LOADERS) -> AppContext:
@@ -176,6 +187,7 @@ class AppContext:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self.installations.cancel()
         await self.tunings.stop()
         await self.model_tests.stop()
         await self.monitor.close()

@@ -6,6 +6,17 @@
     │   ├── BrokenPackage         it is there, and does not import or start
     │   ├── IncompatibleDriver    the GPU driver is older than the engine needs
     │   └── SetupFailed           an installation or download did not finish
+    │       ├── NoSpace               the disk has too little room for it
+    │       ├── NoNetwork             the package index cannot be reached
+    │       ├── DamagedDownload       what was fetched is not the expected file, or not whole
+    │       ├── NoWheel               there is no build of it for this Python and system
+    │       ├── NoCompiler            it has to be compiled, and a tool for that is missing
+    │       ├── CompilationFailed
+    │       ├── PackageConflict       packages that are asked for exclude each other
+    │       ├── NotPermitted          the environment's folder may not be written to
+    │       ├── UnsuitedPython        this Python is too new, too old, or not one pip may change
+    │       ├── PipMissing
+    │       └── ValidationFailed      it was installed and could not run a model; the version before is back
     ├── HardwareError         the machine cannot do what was asked, or stopped doing it
     │   ├── DeviceOutOfMemory     a GPU's memory does not suffice
     │   ├── HostOutOfMemory       the machine's memory does not suffice
@@ -140,6 +151,50 @@ class IncompatibleDriver(InstallationError):
 
 class SetupFailed(InstallationError):
     code = "setup_failed"
+
+
+class NoSpace(SetupFailed):
+    code = "no_space"
+
+
+class NoNetwork(SetupFailed):
+    code = "no_network"
+
+
+class DamagedDownload(SetupFailed):
+    code = "damaged_download"
+
+
+class NoWheel(SetupFailed):
+    code = "no_wheel"
+
+
+class NoCompiler(SetupFailed):
+    code = "no_compiler"
+
+
+class CompilationFailed(SetupFailed):
+    code = "compilation_failed"
+
+
+class PackageConflict(SetupFailed):
+    code = "package_conflict"
+
+
+class NotPermitted(SetupFailed):
+    code = "not_permitted"
+
+
+class UnsuitedPython(SetupFailed):
+    code = "unsuited_python"
+
+
+class PipMissing(SetupFailed):
+    code = "pip_missing"
+
+
+class ValidationFailed(SetupFailed):
+    code = "validation_failed"
 
 
 class HardwareError(AppError):

@@ -75,11 +75,19 @@ def test_each_card_says_what_is_installed_what_it_opens_and_on_which_devices(bac
 def test_a_repair_has_a_live_log_that_every_page_sees(
     backend_page: Page, own_app: AppProcess, new_page: NewPage
 ) -> None:
-    backend_page.locator("#backend-install-xllamacpp").click()
+    """The plan comes first, and nothing is done before it is answered; the trial loads a tiny model in a worker."""
+    backend_page.locator("#backend-plan-xllamacpp").click()
+    plan = backend_page.locator("#backend-plan")
+    expect(plan).to_contain_text("xllamacpp is installed as it should be")
+    expect(plan).to_contain_text("Because")
+    expect(backend_page.locator("#backend-log")).to_be_empty()
+    plan.locator("#backend-plan-leave").click()
+    expect(plan.locator(".install-plan")).to_have_count(0)
+    backend_page.locator("#backend-plan-xllamacpp").click()
+    plan.locator("#backend-plan-try").click()
     log = backend_page.locator("#backend-log")
-    expect(log).to_contain_text("trying it")
-    expect(log).to_contain_text("✓ xllamacpp is installed")
-    expect(log.locator("pre")).to_contain_text("starts here")
+    expect(log).to_contain_text("✓ xllamacpp works")
+    expect(log.locator("pre")).to_contain_text("It loaded a tiny model and wrote with it, on CPU.")
     other = new_page(url=own_app.url)
     open_tab(other, "Backend")
-    expect(other.locator("#backend-log")).to_contain_text("✓ xllamacpp is installed")
+    expect(other.locator("#backend-log")).to_contain_text("✓ xllamacpp works")

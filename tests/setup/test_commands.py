@@ -14,47 +14,72 @@ import pytest
 
 from tests.builders.package_index import PackageIndex
 from tests.builders.wheels import build_wheel
+from tests.setup.test_backends import machine
+from webui.cli.application import main
 from webui.errors import NotFound
 from webui.loaders import LOADERS
 from webui.paths import PROJECT_ROOT
-from webui.setup.commands import run_setup
+from webui.setup.commands import Asked, run_setup
+from webui.setup.installing import Installer
 
+INSTALLER = Installer(machine)
 INSTALL = """
-import dataclasses, sys
+import sys
 from pathlib import Path
-from webui.loaders import LOADERS
+from tests.setup.driver import hardware
+from tests.setup.tiny_backend import SPEC
 from webui.setup import backends
 from webui.setup.commands import run_setup
+from webui.setup.installing import Installer
 
 backends.REQUIREMENTS = Path(sys.argv[1])
-spec = dataclasses.replace(
-    LOADERS["xllamacpp"], name="tiny", distributions=("tiny-engine",), requirements="tiny.txt", find=None
-)
-sys.exit(run_setup(["tiny"], {"tiny": spec}, only_check=False, as_json=False))
+sys.exit(run_setup(["tiny"], Installer(hardware, {"tiny": SPEC})))
 """
 
 
 def test_check_reports_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_setup(["all"], LOADERS, only_check=True, as_json=True) == 0
+    assert run_setup(["all"], INSTALLER, asked=Asked.CHECK, as_json=True) == 0
     report = {state["name"]: state for state in json.loads(capsys.readouterr().out)}
     assert list(report) == list(LOADERS)
     assert report["xllamacpp"]["installed"]
     assert report["xllamacpp"]["error"] is None
+    assert (report["xllamacpp"]["faults"], report["xllamacpp"]["next"]) == ([], None)
+    assert report["transformers"]["suits"] == "the processor"
 
 
 def test_without_names_the_state_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_setup([], LOADERS, only_check=False, as_json=False) == 0
+    assert run_setup([], INSTALLER) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(LOADERS)
 
 
+def test_a_plan_as_json_and_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_setup(["all"], INSTALLER, asked=Asked.PLAN, as_json=True) == 0
+    plans = {plan["name"]: plan for plan in json.loads(capsys.readouterr().out)}
+    assert list(plans) == [name for name, spec in LOADERS.items() if spec.distributions]
+    assert plans["xllamacpp"]["action"] == "nothing"
+    assert run_setup(["xllamacpp"], INSTALLER, asked=Asked.PLAN) == 0
+    assert capsys.readouterr().out.startswith("xllamacpp is installed as it should be.\nBuild: for the processor")
+
+
+def test_rolling_back_without_a_version_from_before(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_setup(["xllamacpp"], INSTALLER, asked=Asked.ROLL_BACK) == 1
+    assert "No earlier version of xllamacpp is kept." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--check", "--plan"], ["--repair"], ["--rollback"]])
+def test_switches_that_cannot_be_meant(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["setup", *words]) == 2
+    assert capsys.readouterr().err.startswith("Error: ")
+
+
 def test_an_unknown_backend_is_named() -> None:
     with pytest.raises(NotFound, match="no backend called nothing"):
-        run_setup(["nothing"], LOADERS, only_check=True, as_json=False)
+        run_setup(["nothing"], INSTALLER, asked=Asked.CHECK)
 
 
 def test_one_that_fails_gives_a_status_and_its_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_setup(["llamafile"], LOADERS, only_check=False, as_json=True) == 1
+    assert run_setup(["llamafile"], INSTALLER, asked=Asked.REPAIR, as_json=True) == 1
     said = capsys.readouterr()
     assert json.loads(said.out)[0]["error"]["code"] == "setup_failed"
     assert said.err.startswith("Error: ")

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from webui.cli.ending import WrongUsage
 from webui.cli.session import all_loaders, read_settings
 from webui.paths import Paths
 
 
 def setup(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Backends to install, or all.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only report; change nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only report the state; change nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be installed and why; change nothing.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Install the same again over what is there.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Put the version before the last change back.")] = False,
+    wheels: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Take packages from this folder alone, without a network.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the state, or the plan, as JSON.")] = False,
 ) -> int:
-    """Install or repair backends; without names, report the state of all."""
-    from webui.setup.commands import run_setup
+    """Install, repair or roll back backends; without names, report the state of all."""
+    from webui.hardware import detect
+    from webui.setup.commands import Asked, run_setup
+    from webui.setup.installing import Installer
 
-    loaders, _ = all_loaders(*read_settings())
-    return run_setup(names or (), loaders, only_check=check, as_json=json)
+    switches = {Asked.CHECK: check, Asked.PLAN: plan, Asked.REPAIR: repair, Asked.ROLL_BACK: rollback}
+    asked = [name for name, on in switches.items() if on]
+    if len(asked) > 1:
+        raise WrongUsage("--check, --plan, --repair and --rollback exclude each other.")
+    if asked and asked[0] in (Asked.REPAIR, Asked.ROLL_BACK) and not names:
+        raise WrongUsage(f"Which backend? --{asked[0].replace(' ', '')} needs a name, or all.")
+    paths, settings = read_settings()
+    loaders, settings = all_loaders(paths, settings)
+    installer = Installer(
+        cache(lambda: detect(paths.models)),
+        loaders,
+        indexes=lambda: settings.setup.indexes,
+        folder=lambda: wheels.absolute() if wheels is not None else settings.setup.wheels,
+    )
+    return run_setup(names or (), installer, asked=asked[0] if asked else Asked.INSTALL, as_json=json)
 
 
 def doctor(

@@ -82,7 +82,7 @@ class Recommendation:
 def recommend(hardware: HardwareFacts, abilities: Sequence[Ability], own: Collection[int] = ()) -> Recommendation:
     """The advice for `hardware` with these engines. What the processes `own` hold of a GPU counts as free."""
     judged = [support(gpu) for gpu in hardware.gpus]
-    chosen, kind, note = _device(judged)
+    chosen, kind, note = device_for(judged)
     installed = [ability for ability in abilities if ability.installed]
     order = tuple(_order(installed, chosen, hardware.cpu))
     used = kind == "cpu" or any(place.kind != "cpu" for place in order)
@@ -105,7 +105,7 @@ def recommend(hardware: HardwareFacts, abilities: Sequence[Ability], own: Collec
     )
 
 
-def _device(judged: Sequence[Support]) -> tuple[list[Support], str, str]:
+def device_for(judged: Sequence[Support]) -> tuple[list[Support], str, str]:
     """The GPUs to use together and the kind of build for them: the kind that reaches the most memory of its own, the
     vendor's own kind before Vulkan. Of divided cards one part, since a program sees but one.
     """

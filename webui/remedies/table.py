@@ -1,9 +1,10 @@
-"""The table: every code of `webui.errors`, in the order of its tree."""
+"""The table: every code of `webui.errors`, in the order of its tree. Those of installing are a table of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from webui.remedies.installing import INSTALLING
 from webui.remedies.remedy import Action, Remedy
 
 _REPORT = "If it comes again, look at the log at the foot of the **Diagnostics** tab and report it with these lines."
@@ -69,18 +70,7 @@ REMEDIES: Mapping[str, Remedy] = {
         "Update the GPU driver, or run on the CPU.",
         (Action.ON_CPU, Action.OTHER_LOADER),
     ),
-    "setup_failed": Remedy(
-        "An installation or a download did not finish",
-        "Something stopped it: the network, the disk, or a program it needs; the last lines of its output say which.",
-        (
-            "Run the same again, by its button or its command: what is complete is kept, and it goes on from there.",
-            "Free disk space if the lines speak of it: a backend with GPU support takes several GB.",
-            "Without network access, install the wheels of `requirements/` from a folder of your own with pip.",
-            "`python3 app.py setup --check` tells what is installed and what is not.",
-        ),
-        "Run the same command again: it continues where it stopped.",
-        (Action.REPAIR, Action.SEE_LOG),
-    ),
+    **INSTALLING,
     "hardware_error": Remedy(
         "The machine cannot do it",
         "The machine lacks what was asked for, or stopped giving it; the message names the part.",

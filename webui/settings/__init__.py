@@ -23,6 +23,7 @@ from webui.settings.groups import (
     LimitSettings,
     ModelsSettings,
     ServerSettings,
+    SetupSettings,
 )
 from webui.settings.model import Backends, Settings
 from webui.settings.store import ModelSettings, SettingsStore, restore_last_good
@@ -43,5 +44,6 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsStore",
+    "SetupSettings",
     "restore_last_good",
 ]

@@ -278,6 +278,25 @@ class ChatSettings(Parameters):
     ] = 40
 
 
+class SetupSettings(Parameters):
+    wheels: Annotated[
+        Folder,
+        Control(
+            "Folder of wheels",
+            "Backends are installed from the wheels in this folder alone, without a network. Empty uses the package "
+            "index that pip is set to.",
+        ),
+    ] = None
+    indexes: Annotated[
+        Names,
+        Control(
+            "Makers' indexes",
+            "Where builds for GPUs come from, as PACKAGE=ADDRESS; {build} in it becomes the build's name, as cu126. "
+            "Packages that are installed name their own.",
+        ),
+    ] = ()
+
+
 class ExtensionSettings(Parameters):
     enabled: Annotated[
         bool,
@@ -298,6 +317,7 @@ GROUPS: dict[str, type[Parameters]] = {
     "models": ModelsSettings,
     "limits": LimitSettings,
     "chat": ChatSettings,
+    "setup": SetupSettings,
     "extensions": ExtensionSettings,
 }
 """Section of the file → its declaration, in the order they are written."""

@@ -25,6 +25,7 @@ from webui.settings.groups import (
     LimitSettings,
     ModelsSettings,
     ServerSettings,
+    SetupSettings,
 )
 from webui.settings.layers import COMMAND_LINE, Layer, absolute, read_layers
 
@@ -89,6 +90,7 @@ class Settings:
     models: ModelsSettings
     limits: LimitSettings
     chat: ChatSettings
+    setup: SetupSettings
     extensions: ExtensionSettings
     debug: bool
     problems: tuple[InvalidSetting, ...]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from webui.setup.requirement_files import pinned_packages
+from webui.setup.requirement_files import pinned_packages, split_pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,6 @@ def _pins(requirements: tuple[Path, ...]) -> list[tuple[str, str]]:
     pins: dict[str, str] = {}
     for file in requirements:
         for line in pinned_packages(file):
-            name, _, version = line.partition("==")
-            pins[re.sub(r"\[.*\]", "", name).strip()] = version.split()[0]
+            name, version = split_pin(line)
+            pins[name] = version
     return list(pins.items())

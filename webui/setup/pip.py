@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from webui.errors import EVIDENCE_LINES, Cancelled, SetupFailed
@@ -30,7 +30,7 @@ class PipRun:
 
     `expected` is the number of packages it is about, for the share; `scratch` is where downloads are unpacked, on the
     disk of the environment by default; `library` is the site-packages folder that fills;
-    `hold` is a file descriptor that pip keeps open too (a lock).
+    `hold` is a file descriptor that pip keeps open too (a lock); `variables` hold where the user has not set them.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class PipRun:
         phases: Phases = READY_WHEELS,
         hold: int | None = None,
         log: Path | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.command = [str(python), "-m", "pip", *arguments]
         self.lines: deque[str] = deque(maxlen=EVIDENCE_LINES * 5)
@@ -53,6 +54,7 @@ class PipRun:
         self._phases = phases
         self._hold = hold
         self._log = log
+        self._variables = variables or {}
         self._process: subprocess.Popen[str] | None = None
         self._cancelled = threading.Event()
 
@@ -91,7 +93,7 @@ class PipRun:
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
-                env=_environment(scratch, Path(self.command[0])),
+                env={**self._variables, **_environment(scratch, Path(self.command[0]))},
                 **own_group,  # type: ignore[call-overload]
             )
         except OSError as error:

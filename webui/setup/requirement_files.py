@@ -14,6 +14,12 @@ def pinned_packages(requirements: Path) -> list[str]:
     return [pin.strip() for pin, _, marker in pairs if _holds(marker.strip())]
 
 
+def split_pin(pin: str) -> tuple[str, str]:
+    """Name and version of `name[extra]==version --options`."""
+    name, _, version = pin.partition("==")
+    return re.sub(r"\[.*\]", "", name).strip(), version.split()[0]
+
+
 def _holds(marker: str) -> bool:
     """The two kinds of environment markers that the requirement files use; anything else is taken to hold."""
     if match := re.fullmatch(r'sys_platform == "(\w+)"', marker):

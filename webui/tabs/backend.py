@@ -1,7 +1,8 @@
 """The Backend tab: a card for each backend in the order it is tried, its installation, and the choice of backend.
 
 Everything shown is read anew when the tab is opened. What a backend needs and how it is installed is
-`webui.setup.backends`; order and switches are saved in the user's settings.
+`webui.setup`; an installation is shown as a plan first, and done when the plan is agreed to. Order
+and switches are saved in the user's settings.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from webui.context import AppContext
 from webui.errors import AppError, InvalidRequest
-from webui.setup import backends
+from webui.setup.installing import Work
 from webui.tabs import backend_settings
-from webui.tabs.backend_card import SEND_ACTION, cards_html, installation_html, moved
-from webui.tabs.backend_install import Installations
+from webui.tabs.backend_card import SEND_ACTION, cards_html, moved
+from webui.tabs.backend_install import installation_html, plan_html
 from webui.tabs.controls import build_control
 from webui.tabs.present import empty_html, escape, failure_html
 from webui.tabs.visible import SILENT, mark_of, seen_mark, ticking, when_opened
@@ -39,17 +39,19 @@ class BackendTab:
 
     def __init__(self, context: AppContext) -> None:
         self.context = context
-        self.installations = Installations(partial(backends.install, loaders=context.loaders))
+        self.installations = context.installations
 
     def build(self) -> None:
         gr.HTML("<h2 class='part'>Backends, in the order they are tried</h2>")
         self.message = gr.HTML(elem_id="backend-message", elem_classes="may-be-empty")
+        self.plan = gr.HTML(elem_id="backend-plan", elem_classes="may-be-empty", js_on_load=SEND_ACTION)
         self.log = gr.HTML(elem_id="backend-log", elem_classes="may-be-empty", autoscroll=True)
         self.cancel = gr.Button("Cancel the installation", size="sm", visible=False, elem_id="backend-cancel")
         self.cards = gr.HTML(empty_html("Looking at the backends …"), elem_id="backend-cards", js_on_load=SEND_ACTION)
         self.seen = seen_mark("backend")
         when_opened(self._cards, self.cards)
-        self.cards.select(self._act, None, [self.message, self.cards], **QUIET)
+        for part in (self.cards, self.plan):
+            part.select(self._act, None, [self.message, self.plan, self.cards], **QUIET)
         self.cancel.click(self.installations.cancel, None, None, concurrency_limit=None, api_visibility="private")
         outputs = [self.log, self.cancel, self.cards, self.seen]
         ticking(SECONDS_BETWEEN_TICKS, "Backend").tick(self._tick, self.seen, outputs, **QUIET)
@@ -60,9 +62,10 @@ class BackendTab:
         hardware = await self.context.hardware()
         return await asyncio.to_thread(cards_html, self.context.settings.backends, self.context.loaders, hardware)
 
-    async def _act(self, event: gr.EventData) -> tuple[str, str]:
+    async def _act(self, event: gr.EventData) -> tuple[str, str, str]:
         """Carry out what a button or switch of a card asks for; the browser's word is checked before."""
         action, name = str(getattr(event, "action", "")), str(getattr(event, "name", ""))
+        plan = ""
         try:
             if name not in self.context.loaders:
                 raise InvalidRequest("There is no such backend.", hint="Open the page again.")
@@ -70,13 +73,15 @@ class BackendTab:
                 await asyncio.to_thread(self._move, name, -1 if action == "up" else 1)
             elif action == "enabled":
                 await asyncio.to_thread(self._switch, name, bool(getattr(event, "on", False)))
-            elif action == "install":
-                self.installations.start(name)
-            else:
+            elif action == "plan":
+                plan = plan_html(await asyncio.to_thread(self.context.installer.plan, name))
+            elif action in list(Work):
+                self.installations.start(name, Work(action))
+            elif action != "leave":
                 raise InvalidRequest("The page asked for something unknown.", hint="Open the page again.")
         except AppError as error:
-            return failure_html(error), await self._cards()
-        return "", await self._cards()
+            return failure_html(error), "", await self._cards()
+        return "", plan, await self._cards()
 
     def _move(self, name: str, places: int) -> None:
         order = moved(self.context.settings.backends.order, name, places)

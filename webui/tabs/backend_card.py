@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 from webui.hardware.facts import HardwareFacts
 from webui.loaders.contract import LoaderSpec
 from webui.settings import Backends
 from webui.setup.backends import BackendState, check
-from webui.tabs.backend_install import Installation
 from webui.tabs.present import (
     UNKNOWN,
     Tone,
     escape,
     facts_html,
-    failure_html,
-    log_html,
-    progress_html,
     verdict_html,
 )
 
@@ -73,8 +68,9 @@ def cards_html(settings: Backends, loaders: Mapping[str, LoaderSpec], hardware: 
 
 def card_html(place: int, spec: LoaderSpec, state: BackendState, *, enabled: bool, last: bool) -> str:
     """One backend: its place, whether it works here and why not, what it is for, and what can be done with it."""
-    tone: Tone = "plain" if not enabled else "ok" if state.installed else "problem"
-    sentence = state.reason if enabled else f"switched off; {state.reason}"
+    reason = "its last installation was cut off: repair it, or roll it back" if state.interrupted else state.reason
+    tone: Tone = "plain" if not enabled else "ok" if state.installed and not state.interrupted else "problem"
+    sentence = reason if enabled else f"switched off; {reason}"
     opens = [FORMAT_WORDS.get(str(item), str(item)) for item in sorted(spec.formats)]
     rows = [
         ("Installed", _version(state)),
@@ -101,16 +97,23 @@ def _switch(spec: LoaderSpec, enabled: bool) -> str:
 
 
 def _install(spec: LoaderSpec, state: BackendState) -> str:
-    if not state.requirements:
-        return ""
-    word = "Repair" if state.installed else "Install"
-    return _button(spec, "install", word, f"{word} {spec.title}", True)
+    """The buttons for its installation: none of it is done before the plan has been seen."""
+    buttons = ""
+    if state.requirements:
+        word = "Repair" if state.installed or state.interrupted else "Install"
+        buttons += _button(spec, "plan", word, f"{word} {spec.title}: shows first what will be done", True)
+    if state.installed:
+        buttons += _button(spec, "test", "Test", f"Try {spec.title} with a tiny model", True)
+    if state.before is not None or state.interrupted:
+        label = f"Put {state.before} back" if state.before else "Undo the installation that was cut off"
+        buttons += _button(spec, "roll back", "Roll back", label, True)
+    return buttons
 
 
 def _button(spec: LoaderSpec, action: str, text: str, label: str, usable: bool) -> str:
-    name = escape(spec.name)
+    name, key = escape(spec.name), action.replace(" ", "-")
     return (
-        f'<button type="button" id="backend-{action}-{name}" data-action="{action}" data-name="{name}" '
+        f'<button type="button" id="backend-{key}-{name}" data-action="{action}" data-name="{name}" '
         f'aria-label="{escape(label)}" title="{escape(label)}"{"" if usable else " disabled"}>{text}</button>'
     )
 
@@ -121,17 +124,3 @@ def _version(state: BackendState) -> str:
         return "no"
     found = state.version or "yes, version unknown"
     return f"{found} (made for {state.pinned})" if state.pinned and state.version != state.pinned else found
-
-
-def installation_html(installation: Installation | None) -> str:
-    """The log of the last installation with its end; nothing where there was none."""
-    if installation is None:
-        return ""
-    if installation.running:
-        step = f"{installation.name}: {installation.step}"
-        head = progress_html(step, installation.share, time.time() - installation.started_at)
-    elif installation.error is not None:
-        head = failure_html(installation.error, title=f"{installation.name} was not installed")
-    else:
-        head = verdict_html("ok", f"{installation.name} is installed")
-    return f"{head}{log_html(list(installation.lines))}"

@@ -1,84 +1,80 @@
-"""Installations that go on when the page that started them is closed: one at a time, each with its log.
-
-What is installed and how is `webui.setup.backends`; this module keeps its task, its lines and its end, for every page
-that looks. Two at once would write into the same environment, so a second is refused while one runs.
-"""
+"""What the Backend tab shows of an installation: the plan that is asked about first, then the log and its end."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 
-from webui.errors import AppError, Busy, Cancelled
-from webui.setup.backends import LogLine
+from webui.setup.installations import Installation
+from webui.setup.installing import Work
+from webui.setup.plan import Action, InstallPlan
+from webui.setup.plan_words import VERBS, change_words, size_words
+from webui.tabs.present import escape, facts_html, failure_html, list_html, log_html, progress_html, verdict_html
 
-LOG_LINES = 400
-"""Lines kept of one installation: all of a pip run, the end of a compilation."""
-
-
-@dataclass(slots=True)
-class Installation:
-    """One run. `error` is set where it failed; `running` turns false at its end. Times are of the wall clock."""
-
-    name: str
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
-    step: str = "starting"
-    share: float | None = None
-    running: bool = True
-    error: AppError | None = None
-    started_at: float = field(default_factory=time.time)
-    written: int = 0
-    """Lines there have been in all: tells a page whether there is anything new."""
-
-    def add(self, line: LogLine) -> None:
-        self.lines.append(line.text)
-        self.written += 1
-        self.share = line.share if line.share is not None else self.share
-        self.step = line.text if line.step else self.step
+DO = {
+    Action.INSTALL: "Install it",
+    Action.UPDATE: "Update it",
+    Action.REBUILD: "Replace it",
+    Action.REPAIR: "Repair it",
+    Action.NOTHING: "Install it again",
+}
+DONE = {
+    Work.INSTALL: "is installed",
+    Work.REPAIR: "is repaired",
+    Work.ROLL_BACK: "is what it was before",
+    Work.TEST: "works",
+}
+NOT_DONE = {
+    Work.INSTALL: "was not installed",
+    Work.REPAIR: "was not repaired",
+    Work.ROLL_BACK: "was not rolled back",
+    Work.TEST: "does not work",
+}
 
 
-class Installations:
-    """Starts installations, ends them on request, and remembers the last one."""
+def plan_html(plan: InstallPlan) -> str:
+    """What would be done, with a button that does it; where something stands in the way, what it is and what helps."""
+    name = escape(plan.name)
+    rows = [("Build", f"for {plan.build}"), ("Because", plan.why), ("From", plan.source), ("For", plan.python)]
+    if plan.disk_bytes is not None:
+        free = f" of {size_words(plan.free_bytes)} that are free" if plan.free_bytes is not None else ""
+        fetched = f"; {size_words(plan.download_bytes)} are fetched" if plan.download_bytes else ""
+        rows.append(("Disk", f"about {size_words(plan.disk_bytes)}{free}{fetched}"))
+    if plan.damage:
+        rows.append(("Found", plan.damage))
+    if plan.compiles:
+        rows.append(("Time", "it is compiled, which takes some minutes"))
+    if plan.problem is not None:
+        head, action = failure_html(plan.problem, title=f"{plan.title} cannot be installed as it is"), ""
+    else:
+        head = verdict_html("ok" if plan.action is Action.NOTHING else "plain", f"{plan.title} {VERBS[plan.action]}")
+        work = Work.REPAIR if plan.action in (Action.REPAIR, Action.NOTHING) else Work.INSTALL
+        action = _button("do", str(work), plan.name, DO[plan.action])
+        action += _button("try", str(Work.TEST), plan.name, "Try it") if plan.action is Action.NOTHING else ""
+    packages = list_html([change_words(change).strip() for change in plan.changes]) if plan.changes else ""
+    notes = list_html(plan.notes) if plan.notes else ""
+    leave = _button("leave", "leave", plan.name, "Close" if not action else "Not now")
+    return (
+        f'<section class="card install-plan" data-backend="{name}">{head}{facts_html(rows)}{packages}{notes}'
+        f'<div class="card-actions">{action}{leave}</div></section>'
+    )
 
-    def __init__(self, install: Callable[[str], AsyncIterator[LogLine]]) -> None:
-        """`install` yields lines of output as it works, and raises an `AppError` where it fails."""
-        self._install = install
-        self._task: asyncio.Task[None] | None = None
-        self.latest: Installation | None = None
 
-    def start(self, name: str) -> Installation:
-        """Begin to install `name` in the background; raises `Busy` while another installation runs."""
-        if self.latest is not None and self.latest.running:
-            raise Busy(
-                f"{self.latest.name} is being installed; {name} has to wait until that is done.",
-                hint="Start it again when the log says that the other is finished.",
-            )
-        self.latest = installation = Installation(name)
-        self._task = asyncio.get_running_loop().create_task(self._run(installation), name=f"install {name}")
-        return installation
+def installation_html(installation: Installation | None) -> str:
+    """The log of the last installation with its end; nothing where there was none."""
+    if installation is None:
+        return ""
+    if installation.running:
+        step = f"{installation.name}: {installation.step}"
+        head = progress_html(step, installation.share, time.time() - installation.started_at)
+    elif installation.error is not None:
+        head = failure_html(installation.error, title=f"{installation.name} {NOT_DONE[installation.work]}")
+    else:
+        head = verdict_html("ok", f"{installation.name} {DONE[installation.work]}")
+    return f"{head}{log_html(list(installation.lines))}"
 
-    async def cancel(self) -> None:
-        """End what is being installed; returns when it is gone."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-        await self.wait()
 
-    async def wait(self) -> None:
-        """Return when nothing is being installed any more."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
-
-    async def _run(self, installation: Installation) -> None:
-        try:
-            async for line in self._install(installation.name):
-                installation.add(line)
-        except AppError as error:
-            installation.error = error
-        except asyncio.CancelledError:
-            installation.error = Cancelled("The installation was cancelled.", hint="It continues when started again.")
-            raise
-        finally:
-            installation.running = False
+def _button(key: str, action: str, name: str, text: str) -> str:
+    return (
+        f'<button type="button" id="backend-plan-{key}" data-action="{escape(action)}" data-name="{escape(name)}">'
+        f"{escape(text)}</button>"
+    )

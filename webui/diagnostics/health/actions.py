@@ -23,8 +23,8 @@ from webui.diagnostics.health.examination import try_backend
 from webui.diagnostics.health.salvage import salvage
 from webui.errors import AppError, InvalidRequest, StorageFailed
 from webui.models.gguf_facts import parts_of
-from webui.settings import ModelSettings
-from webui.setup import backends
+from webui.settings import ModelSettings, Settings, SetupSettings
+from webui.setup.installing import Installer
 from webui.setup.pip import PipRun
 from webui.setup.starter import STARTER_FILE, ensure_starter
 
@@ -101,8 +101,13 @@ async def mend(action: str, surgery: Surgery, checks: Iterable[Check]) -> AsyncG
 # Backends and packages
 
 
-async def _install(surgery: Surgery, name: str) -> AsyncIterator[str]:
-    async with aclosing(backends.install(name, surgery.facts.loaders)) as lines:
+async def _install(surgery: Surgery, name: str, *, repair: bool = False) -> AsyncIterator[str]:
+    facts = surgery.facts
+    setup = facts.settings.setup if isinstance(facts.settings, Settings) else SetupSettings()
+    installer = Installer(
+        lambda: facts.hardware, facts.loaders, indexes=lambda: setup.indexes, folder=lambda: setup.wheels
+    )
+    async with aclosing(installer.install(name, repair=repair)) as lines:
         async for line in lines:
             yield line.text
     async for text in _try(surgery, name):
@@ -110,10 +115,7 @@ async def _install(surgery: Surgery, name: str) -> AsyncIterator[str]:
 
 
 async def _repair(surgery: Surgery, name: str) -> AsyncIterator[str]:
-    plan = backends.install_plan(name, surgery.facts.loaders, repair=True)
-    async for text in _pip(*plan.command[3:]):
-        yield text
-    async for text in _try(surgery, name):
+    async for text in _install(surgery, name, repair=True):
         yield text
 
 
