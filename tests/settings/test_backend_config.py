@@ -168,6 +168,12 @@ def test_a_broken_copy_is_no_help_and_nothing_is_written(paths: Paths) -> None:
     assert paths.backend_config.read_text() == "{"
 
 
+def test_a_copy_that_cannot_be_written_does_not_keep_a_setting_from_being_saved(paths: Paths) -> None:
+    (paths.home / "backend_config.json.last-good").mkdir()
+    assert not store_of(paths).save({"backends.gpu_enabled": False}).backends.gpu_enabled
+    assert json.loads(paths.backend_config.read_text()) == {"gpu_enabled": False}
+
+
 def test_restore_brings_both_files_back_and_keeps_the_broken_ones(paths: Paths) -> None:
     store = store_of(paths)
     store.save({"backends.gpu_enabled": False, "server.port": 5})

@@ -6,6 +6,7 @@ never written over: it is copied to `NAME.broken` (`NAME.broken-2` …) before a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from webui.errors import InvalidSetting
 from webui.files import remove_leftovers, write_atomically
 from webui.settings.reading import read_text
+
+log = logging.getLogger(__name__)
 
 Parse = Callable[[str, str], dict[str, Any]]
 """Makes a mapping of a text; raises `InvalidSetting`, which names the second argument."""
@@ -23,10 +26,16 @@ def last_good(path: Path) -> Path:
 
 
 def write_kept(path: Path, text: str, *, private: bool) -> None:
-    """Write `text`, which is good, to `path` and to its last good copy. The caller holds the lock."""
+    """Write `text`, which is good, to `path` and to its last good copy. The caller holds the lock.
+
+    Where the disk takes the file and not the copy, the file counts: what was to be saved is saved.
+    """
     remove_leftovers(path)
     write_atomically(path, text, private=private)
-    write_atomically(last_good(path), text, private=True)
+    try:
+        write_atomically(last_good(path), text, private=True)
+    except OSError as error:
+        log.warning("There is no last good copy of %s as it is now: %s", path, error)
 
 
 def remember_good(path: Path, parse: Parse) -> None:
