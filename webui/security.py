@@ -77,7 +77,10 @@ def is_loopback(host: str) -> bool:
 
 
 def local_only(settings: Settings) -> bool:
-    """Whether every visitor sits at this machine, so that a path they name is one of their own."""
+    """Whether every visitor sits at this machine, so that a path they name is one of their own.
+
+    `settings` are those that the server was started with: what was saved since does not move it.
+    """
     return is_loopback(settings.server.host) and not settings.server.share
 
 

@@ -136,6 +136,17 @@ async def test_visitors_from_elsewhere_change_nothing_that_protects_or_runs_here
         await context.close()
 
 
+async def test_what_is_saved_for_the_next_start_opens_nothing_before_it() -> None:
+    """The server listens where it listens, whatever the files say now."""
+    context = await make()
+    try:
+        context.started_with = Settings.load(context.paths, environment={}, command_line=EXPOSED)
+        section = SettingsSection(context)
+        assert "at the machine itself only" in (await ask(section, do="set", key="server.auth", value="x:y"))["failed"]
+    finally:
+        await context.close()
+
+
 async def test_a_secret_is_nowhere_on_the_page(context: AppContext) -> None:
     section = SettingsSection(context)
     answer = await ask(section, do="set", key="server.api_key", value="hunter2-and-more")

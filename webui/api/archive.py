@@ -32,7 +32,7 @@ def routes(context: AppContext) -> APIRouter:
     def check(key: str, *, at_the_machine: bool) -> None:
         if not hmac.compare_digest(key.encode(), context.page_key.encode()):
             raise NotFound("There is no such page.", hint="Reload the page.")
-        if at_the_machine and not local_only(context.settings):
+        if at_the_machine and not local_only(context.started_with):
             raise AccessDenied(
                 "This can be done at the machine itself only.",
                 cause="It concerns who may reach the server, or what runs on that machine.",

@@ -147,7 +147,7 @@ class SettingsSection:
 
     @property
     def _local(self) -> bool:
-        return local_only(self.context.settings)
+        return local_only(self.context.started_with)
 
 
 def _read(question: str) -> dict[str, Any]:

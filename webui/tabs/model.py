@@ -80,7 +80,7 @@ class ModelTab:
         )
         self.rows = gr.HTML(elem_id="model-catalogue", js_on_load=CHOOSE_ROW)
         self.look_again = gr.Button("Look again", size="sm", elem_id="model-refresh")
-        with gr.Group(visible=local_only(self.context.settings)):
+        with gr.Group(visible=local_only(self.context.started_with)):
             self.path = gr.Textbox(
                 label="Open a file on this machine",
                 placeholder="/path/to/model.gguf",
@@ -287,7 +287,7 @@ class ModelTab:
         # What was found by tuning holds where nothing else is asked for, so its names are said whatever they hold.
         found = chosen.tuned[loader].parameters if loader in chosen.tuned else {}
         parameters = self.controls.changed(loader, held, also=found) if loader else {}
-        if loader and not local_only(self.context.settings):
+        if loader and not local_only(self.context.started_with):
             refuse_local(self.context.loaders[loader].parameters, parameters)
         return LoadRequest(chosen.facts, asked, parameters)
 

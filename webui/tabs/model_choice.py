@@ -61,7 +61,7 @@ async def choose_listed(context: AppContext, path: str) -> Choice:
 
 async def choose_path(context: AppContext, text: str) -> Choice:
     """The choice of any file or directory on this machine, for pages on this machine only."""
-    if not local_only(context.settings):
+    if not local_only(context.started_with):
         return Choice(
             error=AccessDenied(
                 "Files outside the models folder can only be opened from this machine.",

@@ -116,7 +116,7 @@ class PlanPanel:
     def _parameters(self, question: Question) -> dict[str, Any]:
         """What a load would be asked for; raises as that would."""
         parameters = self.controls.changed(question.loader, question.held)
-        if not local_only(self.context.settings):
+        if not local_only(self.context.started_with):
             refuse_local(self.context.loaders[question.loader].parameters, parameters)
         return parameters
 
