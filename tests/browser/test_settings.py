@@ -84,7 +84,10 @@ def test_all_are_reset_after_a_question_and_come_back(settings_page: Page, own_a
     expect(page.locator("#settings-said")).to_contain_text("Use the GPU is saved")
     files = [own_app.home / "settings.yaml", own_app.home / "backend_config.json"]
     before = [file.read_bytes() for file in files]
+    expect(page.locator("#backend-setting-gpu-enabled input")).not_to_be_checked()  # the choice above follows
     everything = page.locator("#settings-all")
+    expect(everything.get_by_role("button", name="Undo the reset")).to_be_hidden()
+    expect(everything.get_by_role("button", name="Keep")).to_be_hidden()
     everything.get_by_role("button", name="Reset all settings …").click()
     everything.get_by_role("button", name="Keep").click()
     expect(everything.get_by_role("button", name="Reset all settings …")).to_be_focused()

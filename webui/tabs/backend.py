@@ -55,7 +55,10 @@ class BackendTab:
         self.cancel.click(self.installations.cancel, None, None, concurrency_limit=None, api_visibility="private")
         outputs = [self.log, self.cancel, self.cards, self.seen]
         ticking(SECONDS_BETWEEN_TICKS, "Backend").tick(self._tick, self.seen, outputs, **QUIET)
-        _settings(self.context, self.message)
+        shown = _settings(self.context, self.message)
+        again = gr.Button("Show again", visible="hidden", elem_id="backend-again")
+        again.click(self._cards, None, self.cards, **QUIET)
+        again.click(partial(_shown_now, self.context), None, shown, **QUIET)
         backend_settings.build(self.context)
 
     async def _cards(self) -> str:
@@ -116,8 +119,11 @@ def _save(context: AppContext, changes: Mapping[str, Any]) -> str:
     return ""
 
 
-def _settings(context: AppContext, message: gr.HTML) -> None:
-    """Which backend is taken and whether the GPU is used, each with the source of its value."""
+def _settings(context: AppContext, message: gr.HTML) -> list[Any]:
+    """Which backend is taken and whether the GPU is used, each with the source of its value.
+
+    Returns the components that `_shown_now` fills.
+    """
     gr.HTML("<h2 class='part'>Choice</h2>")
     drawn: list[tuple[str, Any]] = []
     with gr.Row(elem_id="backend-choice"):
@@ -139,16 +145,19 @@ def _settings(context: AppContext, message: gr.HTML) -> None:
             drawn.append((key, control))
     sources = gr.HTML(_sources_html(context), elem_id="backend-sources")
     # The page is drawn once for everybody; what has been saved since is filled in when the tab is opened.
-    when_opened(
-        lambda: [*(context.settings.value(key) for key in SETTINGS), _sources_html(context)],
-        [*(control for _, control in drawn), sources],
-    )
+    shown = [*(control for _, control in drawn), sources]
+    when_opened(partial(_shown_now, context), shown)
     for key, control in drawn:
 
         def change(new: Any, key: str = key) -> tuple[str, str]:
             return _save(context, {key: new}), _sources_html(context)
 
         control.input(change, control, [message, sources], **QUIET)
+    return shown
+
+
+def _shown_now(context: AppContext) -> list[Any]:
+    return [*(context.settings.value(key) for key in SETTINGS), _sources_html(context)]
 
 
 def _sources_html(context: AppContext) -> str:

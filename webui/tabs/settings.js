@@ -34,6 +34,8 @@ const show = (answer, question) => {
   }
   for (const [key, html] of Object.entries(answer.rows || {})) replace(key, html);
   if (question.do !== 'list') find('said').innerHTML = answer.said;
+  // The cards and the choice above show some of the settings too.
+  if (Object.keys(answer.rows || {}).some((key) => key.startsWith('backends.'))) document.getElementById('backend-again')?.click();
   find('notes').innerHTML = answer.notes;
   find('all').querySelector('[data-do="undo"]').hidden = !answer.undo;
   filter();
