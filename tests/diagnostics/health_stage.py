@@ -154,7 +154,7 @@ class Stage:
         surgery = Surgery(
             self.facts(),
             save=lambda changes: SettingsStore(self.paths).save(changes),
-            reset=lambda keys: SettingsStore(self.paths).reset(keys),
+            take_out=lambda key, source: SettingsStore(self.paths).take_out(key, source),
         )
         return [line async for line in mend(check.action, surgery, [check])]
 

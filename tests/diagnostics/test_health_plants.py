@@ -41,6 +41,7 @@ from webui.hardware.facts import DiskFacts, GpuFacts, MemoryFacts, VulkanFacts
 from webui.planning.recovery import Attempt, StepKind
 from webui.pool.history import History
 from webui.pool.status import LoadStory, Rung
+from webui.settings import Settings, SettingsStore
 
 Follow = Callable[[Stage, Check], None]
 
@@ -357,6 +358,28 @@ def broken_backend_config(stage: Stage) -> None:
     stage.paths.backend_config.write_text('{"gpu_enabled": tru')
 
 
+def broken_after_a_good_one(stage: Stage) -> None:
+    """Saving keeps a good copy."""
+    SettingsStore(stage.paths).save({"backends.gpu_enabled": False})
+    stage.paths.backend_config.write_text('{"gpu_enabled": fal')
+
+
+def unknown_in_backend_config(stage: Stage) -> None:
+    stage.paths.backend_config.write_text('{"gpu_enbled": true, "version": "1.1.0"}')
+
+
+def unknown_parameter(stage: Stage) -> None:
+    stage.paths.backend_config.write_text('{"backends": {"toy": {"parameters": {"slts": 2}, "slots": 2}}}')
+
+
+def unknown_backend(stage: Stage) -> None:
+    stage.paths.backend_config.write_text('{"backends": {"gone": {"threads": 2}}}')
+
+
+def parameter_in_settings(stage: Stage) -> None:
+    stage.write_settings("# mine\nloaders:\n  toy:\n    slots: many\n")
+
+
 def wrong_backend_value(stage: Stage) -> None:
     stage.paths.backend_config.write_text('{"gpu_enabled": "perhaps"}')
 
@@ -424,6 +447,11 @@ PLANTS = {
     "wrong_value": Plant("Configuration", wrong_value),
     "unknown_key": Plant("Configuration", unknown_key),
     "broken_backend_config": Plant("Configuration", broken_backend_config),
+    "broken_after_a_good_one": Plant("Configuration", broken_after_a_good_one),
+    "unknown_in_backend_config": Plant("Configuration", unknown_in_backend_config),
+    "unknown_parameter": Plant("Configuration", unknown_parameter),
+    "unknown_backend": Plant("Configuration", unknown_backend),
+    "parameter_in_settings": Plant("Configuration", parameter_in_settings),
     "wrong_backend_value": Plant("Configuration", wrong_backend_value),
     "wrong_parameter": Plant("Configuration", wrong_parameter),
     "broken_model_settings": Plant("Saved model settings", broken_model_settings, PROBLEM),
@@ -468,6 +496,18 @@ async def test_a_planted_problem_is_named_alone_and_its_remedy_works(name: str, 
     if name == "no_models_folder":  # it is empty, and now that is told
         tiny_llama_bpe(stage.root / "elsewhere" / "good.gguf")
     assert stage.complaints() == []
+
+
+async def test_what_is_taken_out_leaves_the_rest_of_the_file(stage: Stage) -> None:
+    parameter_in_settings(stage)
+    (check,) = stage.complaints()
+    await stage.mend(check)
+    assert stage.paths.settings_file.read_text().startswith("# mine\n")
+    broken_after_a_good_one(stage)
+    (check,) = stage.complaints()
+    assert check.action == "restore backend_config.json"
+    await stage.mend(check)
+    assert Settings.load(stage.paths).backends.gpu_enabled is False
 
 
 def test_a_port_in_use_names_its_holder_and_another_one(stage: Stage) -> None:

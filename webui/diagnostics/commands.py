@@ -64,7 +64,7 @@ def run_fix(paths: Paths, loaders: Mapping[str, LoaderSpec], action: str, *, ful
     surgery = Surgery(
         facts,
         save=lambda changes: SettingsStore(paths).save(changes),
-        reset=lambda keys: SettingsStore(paths).reset(keys),
+        take_out=lambda key, source: SettingsStore(paths).take_out(key, source),
     )
 
     async def work() -> None:

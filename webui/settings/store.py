@@ -22,6 +22,7 @@ from webui.settings import backend_config, last_good
 from webui.settings.declared import plain, unknown
 from webui.settings.model import Settings
 from webui.settings.reading import parse_yaml, read_text
+from webui.settings.taking_out import json_without, yaml_without
 
 if TYPE_CHECKING:
     from webui.paths import Paths
@@ -68,6 +69,23 @@ class SettingsStore:
     def reset(self, keys: Iterable[str]) -> Settings:
         """Take dotted keys out of the user's files, so that the layers below show through."""
         return self.change({}, keys)
+
+    def take_out(self, key: str, source: str) -> Settings:
+        """Take out of the file called `source` what a problem of the settings names `key`, declared or not.
+
+        Raises `InvalidRequest` where `source` is none of the user's files.
+        """
+        file = self._paths.settings_file
+        with writing(self._paths):
+            if source == str(file):
+                text = read_text(file, source)
+                parse_yaml(text, source)
+                self._replace(yaml_without(text, key), None)
+            elif source == self._paths.backend_config.name:
+                self._replace(None, backend_config.text_of(json_without(self._backend_data(), key)))
+            else:
+                raise InvalidRequest(f"{key} comes from {source}, which is not for the app to change.")
+            return self.load()
 
     def change(self, changes: Mapping[str, Any], removed: Iterable[str]) -> Settings:
         """`save` and `reset` in one step."""

@@ -91,7 +91,11 @@ class Health:
 
         async def work(doing: Doing, action: str = asked) -> None:
             surgery = Surgery(
-                await asyncio.to_thread(self._facts), self.context.save_settings, self._reset, running=True
+                await asyncio.to_thread(self._facts),
+                self.context.save_settings,
+                self._take_out,
+                self._reload,
+                running=True,
             )
             async with aclosing(mend(action, surgery, self.checks)) as lines:
                 async for line in lines:
@@ -132,8 +136,11 @@ class Health:
             serving=True,
         )
 
-    def _reset(self, keys: Sequence[str]) -> None:
-        self.context.settings = self.context.settings_store.reset(keys)
+    def _take_out(self, key: str, source: str) -> None:
+        self.context.use_settings(self.context.settings_store.take_out(key, source))
+
+    def _reload(self) -> None:
+        self.context.use_settings(self.context.settings_store.load())
 
 
 def build(context: AppContext, timer: gr.Timer) -> None:

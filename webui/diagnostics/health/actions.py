@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from webui.diagnostics.health.salvage import salvage
 from webui.errors import AppError, InvalidRequest, StorageFailed
 from webui.models.gguf_facts import parts_of
 from webui.settings import ModelSettings, Settings, SetupSettings
+from webui.settings.model import BUILT_IN
+from webui.settings.store import restore_last_good
 from webui.setup.installing import Installer
 from webui.setup.pip import PipRun
 from webui.setup.starter import STARTER_FILE, ensure_starter
@@ -35,14 +37,16 @@ CONFIGURATION = ("settings.yaml", "backend_config.json", "model_settings.json")
 
 @dataclass(frozen=True)
 class Surgery:
-    """What actions work on. `save` and `reset` change the user's settings, those of a running app as well.
+    """What actions work on. `save` takes keys and values into the user's settings, `take_out` a key out of the file
+    with that name, and `reload` reads the files again; all of them for a running app as well.
 
     `running` says that this very app has its databases open.
     """
 
     facts: HealthFacts
     save: Callable[[Mapping[str, Any]], object]
-    reset: Callable[[Sequence[str]], object]
+    take_out: Callable[[str, str], object]
+    reload: Callable[[], object] = lambda: None
     running: bool = False
 
 
@@ -162,8 +166,25 @@ async def _clear_packages(surgery: Surgery, _: str) -> AsyncIterator[str]:
 
 
 async def _reset(surgery: Surgery, key: str) -> AsyncIterator[str]:
-    await asyncio.to_thread(surgery.reset, [key])
-    yield f"{key} is as it is by default"
+    """One key, or all of a backend's parameters, where they do not go together."""
+    facts = surgery.facts
+    if not isinstance(facts.settings, Settings):
+        raise InvalidRequest("The settings cannot be read.", hint="Correct the file first.")
+    sources = {str(error.facts.get("key")): str(error.facts.get("source", "")) for error in facts.settings.problems}
+    if key in facts.loaders:
+        own = [one for one in facts.settings.keys() if one.startswith(f"loaders.{key}.")]  # noqa: SIM118 (no mapping)
+        wanted = {one: source for one in own if (source := facts.settings.source(one)) != BUILT_IN}
+    else:
+        wanted = {key: sources[key] if key in sources else facts.settings.source(key)}
+    for one, source in wanted.items():
+        await asyncio.to_thread(surgery.take_out, one, source)
+        yield f"{one} is taken out of {source}"
+
+
+async def _restore(surgery: Surgery, _: str) -> AsyncIterator[str]:
+    for file, aside in (await asyncio.to_thread(restore_last_good, surgery.facts.paths)).items():
+        yield f"{file.name} is as it last was in order; the broken file is kept as {aside.name}"
+    await asyncio.to_thread(surgery.reload)
 
 
 async def _use_port(surgery: Surgery, number: str) -> AsyncIterator[str]:
@@ -187,6 +208,8 @@ async def _set_aside(surgery: Surgery, name: str) -> AsyncIterator[str]:
         aside = free_name(one)
         await asyncio.to_thread(one.replace, aside)
         yield f"{one.name} is {aside.name} now"
+    if name in CONFIGURATION:
+        await asyncio.to_thread(surgery.reload)
 
 
 def _with_parts(file: Path) -> list[Path]:
@@ -299,6 +322,7 @@ VERBS: Mapping[str, Verb] = {
     "uninstall": Verb("Remove the package {}", _uninstall),
     "clear-packages": Verb("Remove what was left behind", _clear_packages),
     "reset": Verb("Reset {}", _reset),
+    "restore": Verb("Put the last good {} back", _restore),
     "use-port": Verb("Use port {} from now on", _use_port),
     "forget-model": Verb("Drop what is saved", _forget_model),
     "set-aside": Verb("Move {} aside", _set_aside),

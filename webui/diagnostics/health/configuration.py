@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from webui.diagnostics.health.check import Check, HealthFacts, fine, problem, warning
+from webui.diagnostics.health.check import Check, HealthFacts, fine, is_there, problem, warning
 from webui.errors import AppError, InvalidSetting
+from webui.settings.last_good import last_good
 from webui.settings.layers import COMMAND_LINE
 
 PORTS_TRIED = 20
@@ -22,13 +23,12 @@ def settings(facts: HealthFacts) -> Iterator[Check]:
     """Every value that was left aside, and files that cannot be read at all."""
     found = facts.settings
     if isinstance(found, AppError):
-        source = str(found.facts.get("source", ""))
         if isinstance(found.__cause__, PermissionError):
             return  # told under Permissions, where the way out is
-        file = facts.paths.settings_file
-        action = f"set-aside {file.name}" if source == str(file) else None
-        start = f" Or start without it: python3 app.py doctor --fix '{action}'" if action else ""
-        yield problem("Configuration", f"The settings cannot be read: {found.message}.", found.hint + start, action)
+        source = str(found.facts.get("source", ""))
+        action = _whole_file(facts.paths.settings_file) if source == str(facts.paths.settings_file) else None
+        mend = f" Or start without it: {_command(action)}" if action else ""
+        yield problem("Configuration", f"The settings cannot be read: {found.message}.", found.hint + mend, action)
         return
     for error in found.problems:
         yield _left_aside(error, facts)
@@ -40,17 +40,20 @@ def _left_aside(error: InvalidSetting, facts: HealthFacts) -> Check:
     """One problem, with the way out that fits the place it stands in."""
     source, key = str(error.facts.get("source", "")), str(error.facts.get("key", ""))
     sentence = f"Left aside: {error.message.rstrip('.')}."
-    files = {
-        str(facts.paths.settings_file): facts.paths.settings_file.name,
-        "backend_config.json": "backend_config.json",
-    }
+    yours, shared = facts.paths.settings_file, facts.paths.backend_config
+    files = {str(yours): yours, shared.name: shared}
     if key and (source in files or key in facts.loaders):
         action = f"reset {key}"
         return warning("Configuration", sentence, f"{error.hint} Or take it out: {_command(action)}".strip(), action)
     if source in files:
-        action = f"set-aside {files[source]}"
-        return warning("Configuration", sentence, f"{error.hint} Or move the file aside: {_command(action)}", action)
+        action = _whole_file(files[source])
+        return warning("Configuration", sentence, f"{error.hint} Or do without it: {_command(action)}", action)
     return warning("Configuration", sentence, error.hint or f"Correct it in {source or 'the environment'}.")
+
+
+def _whole_file(file: Path) -> str:
+    """What is done about a file that is broken as a whole: what it last was comes back, or it is moved aside."""
+    return f"restore {file.name}" if is_there(last_good(file)) else f"set-aside {file.name}"
 
 
 def per_model(facts: HealthFacts) -> Iterator[Check]:
