@@ -111,6 +111,7 @@ class Stage:
         patch.setattr(package_checks, "_libraries", lambda: [self.library])
         patch.syspath_prepend(str(self.library))
         patch.setattr(sys, "executable", python_of(self.environment))
+        patch.setattr(sys, "prefix", str(self.environment / "env"))
         engine = dataclasses.replace(
             toy.SPEC, distributions=(ENGINE,), requirements=str(self.environment / "engine.txt")
         )

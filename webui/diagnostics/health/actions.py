@@ -19,7 +19,7 @@ from typing import Any
 
 from webui.diagnostics.health import files, machine, packages
 from webui.diagnostics.health.check import Check, HealthFacts
-from webui.diagnostics.health.examination import try_backend
+from webui.diagnostics.health.examination import remember_trial, try_backend
 from webui.diagnostics.health.salvage import salvage
 from webui.errors import AppError, InvalidRequest, StorageFailed
 from webui.models.gguf_facts import parts_of
@@ -114,8 +114,8 @@ async def _install(surgery: Surgery, name: str, *, repair: bool = False) -> Asyn
     async with aclosing(installer.install(name, repair=repair)) as lines:
         async for line in lines:
             yield line.text
-    async for text in _try(surgery, name):
-        yield text
+    # It counts as installed because it has just run a model.
+    await asyncio.to_thread(remember_trial, facts.loaders[name], facts, None)
 
 
 async def _repair(surgery: Surgery, name: str) -> AsyncIterator[str]:

@@ -17,6 +17,7 @@ from webui.remedies import hint_of
 from webui.settings import Settings
 from webui.setup.abilities import Abilities
 from webui.setup.backends import BackendState, check
+from webui.setup.condition import faults
 
 KIND = "backends"
 """Under which the evidence of trials is kept."""
@@ -52,14 +53,9 @@ def _engine(state: BackendState, facts: HealthFacts, *, preferred: bool) -> Chec
     )
     if not state.installed:
         return _absent(state, spec, label, preferred=preferred)
-    damaged = damaged_files(spec)
-    if damaged:
-        return problem(
-            label,
-            f"It is not installed properly: {len(damaged)} of its files are missing or cut short ({names(damaged)}).",
-            command,
-            repair,
-        )
+    damage = [fault.sentence for fault in faults(spec, spec.distributions)] or _cut_short(spec)
+    if damage:
+        return problem(label, f"It is not installed properly: {damage[0]}.", command, repair)
     trial = facts.evidence.get(KIND, name, stamp(spec, facts))
     if trial is not None and trial.get("error"):
         error = AppError.from_dict(trial["error"])
@@ -74,6 +70,9 @@ def _engine(state: BackendState, facts: HealthFacts, *, preferred: bool) -> Chec
 
 def _absent(state: BackendState, spec: LoaderSpec, label: str, *, preferred: bool) -> Check:
     reason = state.reason.rstrip(".")
+    if state.interrupted:
+        fix = f"Install it again on the Backend tab, or run: python3 app.py setup {state.name}"
+        return problem(label, "An installation of it was cut off before its end.", fix, f"install {state.name}")
     there = [distribution for distribution in spec.distributions[:1] if _version(distribution)]
     install = f"Install it on the Backend tab, or run: python3 app.py setup {state.name}"
     if there:
@@ -111,29 +110,16 @@ def loads(facts: HealthFacts) -> Iterator[Check]:
             )
 
 
-def damaged_files(spec: LoaderSpec) -> list[str]:
-    """Files of the backend's packages that are not there, or shorter or longer than when they were installed."""
+def _cut_short(spec: LoaderSpec) -> list[str]:
+    """Compiled parts that are not as long as when they were installed; Python may have been mended by hand."""
     found: list[str] = []
     for distribution in spec.distributions:
-        try:
-            package = metadata.distribution(distribution)
-            record = package.read_text("RECORD") or ""
-        except metadata.PackageNotFoundError:
-            continue
+        package = metadata.distribution(distribution)
         root = Path(str(package.locate_file("")))
-        for row in csv.reader(record.splitlines()):
-            if len(row) == 3 and row[2] and row[0].endswith((*COMPILED, ".py")) and not _whole(root / row[0], row[2]):
-                found.append(row[0])
-    return found
-
-
-def _whole(file: Path, size: str) -> bool:
-    try:
-        actual = file.stat().st_size
-    except OSError:
-        return False
-    # Only compiled parts: somebody may have mended a line of Python by hand.
-    return not file.name.endswith(COMPILED) or actual == int(size)
+        rows = [row for row in csv.reader((package.read_text("RECORD") or "").splitlines()) if len(row) == 3]
+        parts = [row for row in rows if row[0].endswith(COMPILED) and row[2]]
+        found += [row[0] for row in parts if (root / row[0]).stat().st_size != int(row[2])]
+    return [f"{len(found)} of its files are cut short ({names(found)})"] if found else []
 
 
 def stamp(spec: LoaderSpec, facts: HealthFacts) -> str:
@@ -146,7 +132,8 @@ def _tried(trial: Found | None, now: float) -> str:
         return ", not tried yet: python3 app.py doctor --full does"
     days = max(0, round((now - float(trial.get("at", now))) / DAY_SECONDS))
     when = "today" if days == 0 else "yesterday" if days == 1 else f"{days} days ago"
-    return f"; it ran a test model {when}, in {trial['seconds']:.1f} s"
+    seconds = f", in {trial['seconds']:.1f} s" if trial.get("seconds") else ""
+    return f"; it ran a test model {when}{seconds}"
 
 
 def _version(distribution: str) -> str | None:
