@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import parallel
 from webui.setup.starter import ensure_starter
 
 HOME_VARIABLES = ("GGUF_HOME", "GGUF_TEST_CACHE")
@@ -29,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(home.cleanup)
     os.environ["GGUF_HOME"] = home.name
     _guard_sockets()
+    config.pluginmanager.register(parallel)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -115,6 +117,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         except psutil.NoSuchProcess:
             continue
         sys.stderr.write(f"\nleft behind by the tests: {process.pid} {command}\n")
+        parallel.tell_what_was_left_behind(session.config, command)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

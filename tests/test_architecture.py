@@ -66,7 +66,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "toolkit": GROUND
     | {"chat", "context", "diagnostics", "loaders", "models", "planning", "pool", "settings", "setup"},
     "server": GROUND | {"api", "context", "security", "settings", "tabs", "extensions"},
-    "reference": GROUND | {"chat", "context", "extensions", "hooks", "loaders", "settings", "tabs"},
+    "reference": GROUND
+    | {
+        "api",
+        "chat",
+        "context",
+        "extensions",
+        "hardware",
+        "hooks",
+        "loaders",
+        "models",
+        "planning",
+        "settings",
+        "setup",
+    }
+    | {"tabs"},
     "cli": set(),  # everything: see below
 }
 ENGINES = {"ctransformers", "llama_cpp", "torch", "transformers", "xllamacpp", "accelerate", "gguf"}

@@ -90,7 +90,8 @@ def create_api(context: AppContext) -> FastAPI:
     app.include_router(openai.routes(context))
     context.extensions.routes(app, context)
     for prefix in GUARDED:
-        app.add_api_route(prefix + "/{rest:path}", _nothing_here, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+        path, methods = prefix + "/{rest:path}", ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        app.add_api_route(path, _nothing_here, methods=methods, include_in_schema=False)
     # The last one added meets a request first.
     app.add_middleware(CompressGets)
     app.add_middleware(ApiKeyCheck, key=server.api_key, refuse=error_response)

@@ -38,6 +38,10 @@ def written() -> dict[str, str]:
         "docs/extensions.md",
         "docs/elements.md",
         "docs/troubleshooting.md",
+        "docs/backends/README.md",
+        *(f"docs/backends/{name}.md" for name in LOADERS),
+        "docs/hardware.md",
+        "docs/api.md",
     ],
 )
 def test_a_generated_file_is_true(written: dict[str, str], name: str) -> None:

@@ -7,6 +7,9 @@
     docs/extensions.md      the hooks
     docs/elements.md        the controls of the page and their ids
     docs/troubleshooting.md every failure, what it means and what to do
+    docs/backends/          the facts of each backend, within pages written by hand
+    docs/hardware.md        which GPUs and models go with what, likewise
+    docs/api.md             the statuses of errors, likewise
 
 Nobody edits these by hand; a test compares them with what is written here.
 """
@@ -19,7 +22,7 @@ from pathlib import Path
 from webui.files import write_atomically
 from webui.loaders import LOADERS
 from webui.paths import PROJECT_ROOT
-from webui.reference import elements, hooks, parameters, presets, settings, troubleshooting
+from webui.reference import api, backends, elements, hardware, hooks, parameters, presets, settings, troubleshooting
 
 
 def pages() -> dict[str, str]:
@@ -32,6 +35,9 @@ def pages() -> dict[str, str]:
         "docs/extensions.md": hooks.page(),
         "docs/elements.md": elements.page(),
         "docs/troubleshooting.md": troubleshooting.page(PROJECT_ROOT / "docs"),
+        **backends.pages(PROJECT_ROOT, LOADERS),
+        hardware.PAGE: hardware.page(PROJECT_ROOT, LOADERS),
+        api.PAGE: api.page(PROJECT_ROOT),
     }
 
 

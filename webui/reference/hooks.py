@@ -23,12 +23,16 @@ def page() -> str:
     # The rest of the module's docstring is the example that the README has shown already.
     parts.append(inspect.cleandoc(hooks.__doc__ or "").rpartition("\n\n")[2].strip() + "\n")
     for name, signature in declared().items():
-        parts.append(f"### {name}\n\n    {name}{_written(signature)}\n")
+        parts.append(_declaration(name, signature))
         parts.append(inspect.cleandoc(getattr(hooks, name).__doc__) + "\n")
     for record in (hooks.Tab, hooks.Panel):
-        parts.append(f"### {record.__name__}\n\n    {record.__name__}{_written(inspect.signature(record))}\n")
+        parts.append(_declaration(record.__name__, inspect.signature(record)))
         parts.append(inspect.cleandoc(record.__doc__ or "") + "\n")
     return "\n".join(parts)
+
+
+def _declaration(name: str, signature: inspect.Signature) -> str:
+    return f"### {name}\n\n```text\n{name}{_written(signature)}\n```\n"
 
 
 def _written(signature: inspect.Signature) -> str:

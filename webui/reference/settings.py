@@ -58,7 +58,7 @@ variable counts as not set. Three settings have a short name too, which goes bef
 BACKEND_CONFIG = """\
 ## backend_config.json
 
-```json
+```json backend_config.json
 {
   "preferred_backend": "auto",
   "gpu_enabled": true,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from webui.errors import Busy
+from webui.hardware import cpu, this_host
 from webui.paths import PROJECT_ROOT
 from webui.setup.backends import COMPILED, REQUIREMENTS
 from webui.setup.browser import VARIABLE, ensure_chromium
@@ -25,6 +26,9 @@ from webui.setup.terminal import TerminalProgress
 from webui.setup.toolchain import install_hint, missing_tools
 
 CACHE_VARIABLE = "GGUF_TEST_CACHE"
+MOST_PROCESSES = 2
+"""Each may have an engine, a server and a browser running."""
+IN_ONE_PROCESS = frozenset({"--pdb", "--trace", "--collect-only", "--co", "--version", "--help", "-h"})
 NEEDED = ("base.txt", "transformers.txt", "llama-cpp-python.txt", "test.txt")
 
 
@@ -42,8 +46,25 @@ def run_tests(arguments: Sequence[str]) -> int:
     finally:
         progress.stop()
     environment = {**os.environ, VARIABLE: str(browser), CACHE_VARIABLE: str(cache_folder())}
-    command = [sys.executable, "-m", "pytest", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *side_by_side(arguments, cpu.detect(this_host()).usable_cores),
+        *arguments,
+    ]
     return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, check=False).returncode
+
+
+def side_by_side(arguments: Sequence[str], cores: int) -> list[str]:
+    """Arguments that run the whole suite in several processes (see `tests/parallel.py`), where there are cores for it.
+
+    A part of the suite, or a debugger, is run in one.
+    """
+    chosen = any(not argument.startswith("-") or argument in IN_ONE_PROCESS for argument in arguments)
+    if chosen or cores < MOST_PROCESSES:
+        return []
+    return ["-n", str(MOST_PROCESSES), "--dist", "loadgroup", "--no-loadscope-reorder"]
 
 
 def cache_folder() -> Path:
