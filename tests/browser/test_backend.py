@@ -76,8 +76,11 @@ def test_a_repair_has_a_live_log_that_every_page_sees(
     backend_page: Page, own_app: AppProcess, new_page: NewPage
 ) -> None:
     """The plan comes first, and nothing is done before it is answered; the trial loads a tiny model in a worker."""
-    backend_page.locator("#backend-plan-xllamacpp").click()
+    last = order(backend_page)[-1]
+    backend_page.locator(f"#backend-plan-{last}").click()
     plan = backend_page.locator("#backend-plan")
+    expect(plan.locator(f".install-plan[data-backend={last}]")).to_be_in_viewport()
+    backend_page.locator("#backend-plan-xllamacpp").click()
     expect(plan).to_contain_text("xllamacpp is installed as it should be")
     expect(plan).to_contain_text("Because")
     expect(backend_page.locator("#backend-log")).to_be_empty()

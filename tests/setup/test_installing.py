@@ -54,45 +54,35 @@ def settled(original: Place, tmp_path: Path) -> Iterator[Place]:
 def test_a_backend_is_installed_proved_tried_again_and_rolled_back(place: Place) -> None:
     build_wheel(place.wheels, "tiny-engine", files=engine())
     build_wheel(place.wheels, "tiny-engine", "2.0", files=engine(new=b"NEW = 1\n"))
-    plan, first, again, other, back, forth, nothing = place.do(
+    plan, first, other, back, again = place.do(
         {"do": "plan"},
         {"do": "install"},
-        {"do": "test"},
         {"do": "install", "requirements": TWO},
         {"do": "roll back"},
-        {"do": "roll back"},
-        {"do": "install"},
+        {"do": "install", "requirements": "tiny-engine==1.0\n"},
     )
     assert plan["plan"]["action"] == "install"
     assert [package["version"] for package in plan["plan"]["packages"]] == ["1.0"]
     assert first["version"] == "1.0"
     assert "Tiny 1.0 starts here. Devices: CPU. It loaded a tiny model and wrote with it, on CPU." in first["steps"][-1]
     assert first["before"] is None and not first["interrupted"]
-    assert "Tiny 1.0 starts here" in again["steps"][-1]
     assert (other["version"], other["before"]) == ("2.0", "1.0")
     assert (back["version"], back["before"]) == ("1.0", "2.0")
     assert back["steps"][-2] == "Tiny 1.0 is back; trying it"
-    assert (forth["version"], forth["before"]) == ("2.0", "1.0")
-    assert nothing["steps"][0] == "Tiny is installed; trying it"
+    assert again["steps"][0] == "Tiny is installed; trying it"
+    assert "Tiny 1.0 starts here" in again["steps"][-1]
 
 
 def test_a_new_version_that_does_not_work_gives_way_to_the_one_before(settled: Place) -> None:
     """Rolled back without an index: the old version's files are there byte by byte, and nothing of the new one.
 
-    One crashes when it is imported, one does not import, one refuses the model, one crashes with it.
+    One crashes when it is imported, one starts and crashes with the model.
     """
-    versions = {
-        "2.0": (CRASHES_AT_ONCE, "its process ended with status"),
-        "3.0": (BREAKS_AT_ONCE, "libmissing.so.1"),
-        "4.0": (REFUSES, "libcudart.so.12"),
-        "5.0": (CRASHES, "SIGABRT"),
-    }
+    versions = {"2.0": (CRASHES_AT_ONCE, "its process ended with status"), "3.0": (CRASHES, "SIGABRT")}
     for version, (source, _) in versions.items():
         build_wheel(settled.wheels, "tiny-engine", version, files=engine(source, only_in_new=b"NEW = 2\n"))
     before = settled.files()
-    *failed, after = settled.do(
-        *({"do": "install", "requirements": f"tiny-engine=={version}\n"} for version in versions), {"do": "test"}
-    )
+    failed = settled.do(*({"do": "install", "requirements": f"tiny-engine=={version}\n"} for version in versions))
     for said, (_, cause) in zip(failed, versions.values(), strict=True):
         error = said["error"]
         assert error["code"] == "validation_failed"
@@ -100,7 +90,6 @@ def test_a_new_version_that_does_not_work_gives_way_to_the_one_before(settled: P
         assert cause in error["cause"] + " ".join(error["evidence"])
         assert (said["version"], said["interrupted"]) == ("1.0", False)
     assert settled.files() == before
-    assert "Tiny 1.0 starts here" in after["steps"][-1]
 
 
 def test_a_first_installation_that_does_not_work_is_taken_away_again(place: Place) -> None:

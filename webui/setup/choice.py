@@ -159,7 +159,7 @@ def _compiled(published: Published, machine: _Machine, kinds: Sequence[str], not
         if not missing:
             build = Build("", kind, _kind_words(kind), frozenset(), 70, published.compile_megabytes)
             where = f" for {machine.names}" if kind != "cpu" else ""
-            why = f"no ready build{where} can be had, so it is compiled here, which takes minutes"
+            why = f"no ready build{where} can be had, so it is compiled here"
             return Choice(Way.COMPILE, build, why, notes=tuple(notes))
         if kind != "cpu":
             notes.append(f"Compiling it for {_kind_words(kind)} needs {' and '.join(missing)}.")

@@ -25,9 +25,11 @@ FORMAT_WORDS = {
 
 
 SEND_ACTION = """
+const SHOWN_ABOVE = ['plan', 'install', 'repair', 'test', 'roll back'];
 let used = '';
 const send = (item, more) => {
   used = item.id;
+  if (SHOWN_ABOVE.includes(item.dataset.action)) element.closest('[role=tabpanel]')?.scrollIntoView();
   trigger('select', {action: item.dataset.action, name: item.dataset.name, ...more});
 };
 element.addEventListener('click', (event) => {
@@ -38,9 +40,10 @@ element.addEventListener('change', (event) => {
   const box = event.target.closest('input[data-action]');
   if (box) send(box, {on: box.checked});
 });
-watch('value', () => { if (used) document.getElementById(used)?.focus(); used = ''; });
+watch('value', () => { if (used) document.getElementById(used)?.focus({preventScroll: true}); used = ''; });
 """
-"""Runs in the browser: reports what was pressed, and returns the focus to it when the cards are drawn anew."""
+"""Runs in the browser: reports what was pressed, and returns the focus to it when the cards are drawn anew. What is
+shown above the cards, a plan or a log, is brought into view."""
 
 
 def moved(order: Sequence[str], name: str, places: int) -> tuple[str, ...]:
