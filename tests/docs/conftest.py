@@ -9,6 +9,7 @@ import pytest
 
 from tests.app_process import AppProcess, running_app
 from tests.docs.desk import SHOWN_ADDRESS, Desk
+from tests.docs.prepared import PREPARED
 from tests.docs.samples import Sample
 
 DeskOf = Callable[[str], Desk]
@@ -33,6 +34,7 @@ def desk_of(tmp_path_factory: pytest.TempPathFactory, starter_model: Path) -> De
             before = next(reversed(desks.values()), None)
             desks[page] = Desk(tmp_path_factory.mktemp("desk"))
             desks[page].prepare(starter_model, before.home / "cache" if before else None)
+            PREPARED.get(page, lambda person: None)(desks[page].person)
         return desks[page]
 
     return desk

@@ -36,9 +36,14 @@ class Desk:
     folder: Path
 
     @property
+    def person(self) -> Path:
+        """The reader's own folder."""
+        return self.folder / "person"
+
+    @property
     def home(self) -> Path:
-        """The app's home, at its usual place in the reader's."""
-        return self.folder / "person" / HOME_FOLDER
+        """The app's home, at its usual place."""
+        return self.person / HOME_FOLDER
 
     @property
     def checkout(self) -> Path:
@@ -61,7 +66,7 @@ class Desk:
 
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if name != HOME_VARIABLE}
-        person = str(self.folder / "person")
+        person = str(self.person)
         path = os.pathsep.join((str(self.folder / "bin"), inherited.get("PATH", os.defpath)))
         modules = os.pathsep.join(filter(None, (str(PROJECT_ROOT), inherited.get("PYTHONPATH"))))
         return {**inherited, "HOME": person, "USERPROFILE": person, "PATH": path, "PYTHONPATH": modules}

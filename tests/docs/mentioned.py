@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -41,12 +42,13 @@ def _app(words: Sequence[str]) -> str | None:
     given = [PLACEHOLDERS.get(word, word) for word in words if word != "--no-setup"]
     group = typer.main.get_command(application)
     assert isinstance(group, TyperGroup)
-    name, *rest = given or [""]
-    command = group.commands.get(name)
-    if command is not None and not rest:
+    command: Any = group
+    while given and isinstance(command, TyperGroup) and given[0] in command.commands:
+        command, given = command.commands[given[0]], given[1:]
+    if command is not group and not given:
         return None
     try:
-        (command or group).make_context(name, rest if command else given)
+        command.make_context("app.py", given)
     except typer.Exit:  # --help and --version
         return None
     except TyperException as error:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from webui.chat.presets import PresetStore
 from webui.loaders import LOADERS
 from webui.paths import Paths
@@ -34,6 +36,13 @@ def preset(text: str, home: Path) -> None:
     PresetStore(paths).get("sample")
 
 
+def prometheus(text: str, home: Path) -> None:
+    """Prometheus itself is not here; what matters to us is that it would ask the right address."""
+    jobs = YAML(typ="safe", pure=True).load(text)["scrape_configs"]
+    assert all(target for job in jobs for one in job["static_configs"] for target in one["targets"])
+    assert {job.get("metrics_path", "/metrics") for job in jobs} == {"/metrics"}
+
+
 def answer(text: str, home: Path) -> None:
     """What the server or a command answers: JSON, and nothing reads it but people."""
     json.loads(text)
@@ -43,6 +52,7 @@ READERS: dict[str, Reader] = {
     "settings.yaml": settings_yaml,
     "backend_config.json": backend_config,
     "presets/*.yaml": preset,
+    "prometheus.yml": prometheus,
     "answer": answer,
 }
 
