@@ -41,9 +41,11 @@ def test_set_get_show_and_reset(paths: Paths, capsys: pytest.CaptureFixture[str]
     report = json.loads(run(capsys, "show", "loaders.xllamacpp.context_size", "--json"))
     assert (report["value"], report["source"], report["saved"]) == (2048, "backend_config.json", True)
     assert "whole number" in run(capsys, "show", "loaders.xllamacpp.context_size")
+    run(capsys, "set", "loaders.xllamacpp.gpu_layers", "-1")
+    assert run(capsys, "get", "loaders.xllamacpp.gpu_layers") == "-1\n"
     run(capsys, "set", "backends.disabled", "ctransformers, llamafile")
     assert json.loads(run(capsys, "get", "backends.disabled", "--json")) == ["ctransformers", "llamafile"]
-    run(capsys, "reset", "loaders.xllamacpp.context_size", "backends.disabled")
+    run(capsys, "reset", "loaders.xllamacpp.context_size", "loaders.xllamacpp.gpu_layers", "backends.disabled")
     assert "Every setting has its default." in run(capsys)
 
 

@@ -172,7 +172,8 @@ def restore(json: Json = False) -> int:
 application.command("list")(command(listed))
 application.command()(command(show))
 application.command()(command(get))
-application.command("set")(command(set_))
+# A value may be a negative number, which would be taken for an option.
+application.command("set", context_settings={"ignore_unknown_options": True})(command(set_))
 application.command()(command(reset))
 application.command()(command(check))
 application.command()(command(path))
