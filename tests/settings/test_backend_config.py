@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as any_of
 
 from tests.settings.test_settings_layers import load
 from tests.settings.test_settings_store import store_of
@@ -107,6 +109,31 @@ def test_what_is_not_understood_is_kept_when_a_setting_is_saved(paths: Paths) ->
     with pytest.raises(InvalidSetting, match=r"backends\.third is 5"):
         store_of(paths).save({"loaders.third.dtype": "f16"})
     assert json.loads(paths.backend_config.read_text()) == after
+
+
+names = any_of.sampled_from(["toy", "nobody", "context_size", "torch_dtype", "enabled", "priority", "parameters", "x"])
+contents = any_of.recursive(
+    any_of.none() | any_of.booleans() | any_of.integers() | any_of.floats() | any_of.text(max_size=5),
+    lambda inner: (
+        any_of.lists(inner, max_size=3) | any_of.dictionaries(names | any_of.text(max_size=4), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+top = any_of.sampled_from(["preferred_backend", "gpu_enabled", "fallback_order", "backends", "version", "y"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=any_of.dictionaries(top, contents, max_size=5))
+def test_whatever_the_file_holds_the_app_starts_and_a_save_keeps_what_it_does_not_change(
+    paths: Paths, content: dict[str, Any]
+) -> None:
+    paths.backend_config.write_text(json.dumps(content))
+    read = load(paths)
+    assert all(problem.message and problem.hint for problem in read.problems)
+    store_of(paths).save({"backends.fallback_enabled": False})
+    after = json.loads(paths.backend_config.read_text())
+    assert not after.pop("fallback_enabled")
+    assert json.dumps(after) == json.dumps(content), "NaN is not equal to itself, but written the same"
 
 
 def test_a_name_of_the_shared_form_gives_way_to_the_saved_one(paths: Paths) -> None:
