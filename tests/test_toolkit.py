@@ -99,6 +99,15 @@ def test_all_models_are_tested_measured_and_compared(model: Path, tmp_path: Path
     assert {"generation speed", "load time"} <= {one.what for one in found.differences}
 
 
+@pytest.mark.engine
+def test_settings_are_fitted_to_the_hardware_and_used_from_then_on(model: Path) -> None:
+    found = toolkit.optimize(model, [ENGINE], minutes=0.1)
+    assert found is None or found.loader == ENGINE
+    if found is not None and found.parameters:
+        with toolkit.load(model, ENGINE) as loaded:
+            assert loaded.success
+
+
 def test_what_is_wrong_and_a_bundle_of_it(tmp_path: Path) -> None:
     checks = toolkit.diagnose()
     assert {"Python", "Memory"} <= {one.name for one in checks}
