@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -89,6 +90,7 @@ def links() -> Iterator[tuple[str, str]]:
                     yield page, str(target)
 
 
+@cache
 def anchors(page: Path) -> set[str]:
     """What `#…` may name in a page: its headings, as forges write them, and its own marks."""
     text = page.read_text(encoding="utf-8")

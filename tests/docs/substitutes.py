@@ -68,6 +68,8 @@ SUBSTITUTES = (
 LESS = {
     "bench": "--loaders xllamacpp --runs 1 --tokens 4 --depths 0",
     "tune": "--loader xllamacpp --minutes 0.1",
+    "run": "--set max_tokens=24",
+    "profile": "--set max_tokens=24",
 }
 """What is added to commands that measure for minutes, so that they measure for seconds."""
 
