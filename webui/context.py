@@ -25,6 +25,7 @@ from webui.hardware.choice import GpuChoice, choose, environment
 from webui.hardware.facts import (
     GpuFacts,
     HardwareFacts,
+    drivers,
     fingerprint,
     free_device_memory,
     total_device_memory,
@@ -36,17 +37,21 @@ from webui.loaders.contract import LoaderSpec
 from webui.loaders.parameters import keep_known
 from webui.models.catalogue import Catalogue
 from webui.models.facts import ModelFacts
+from webui.models.inspect import model_id
 from webui.paths import Paths
 from webui.planning.evidence import Engines, engines_here
 from webui.planning.plan import MemoryPlan
+from webui.planning.record_forecast import warned
 from webui.pool import LoadRequest, Pool, PoolStatus
 from webui.pool.choosing import Devices
 from webui.pool.decision_log import DecisionLog
 from webui.pool.experience import Experience
 from webui.pool.history import History
 from webui.pool.measurements import Measurements
+from webui.pool.metrics import Metrics
 from webui.pool.plan_records import PlanRecords
 from webui.pool.plans import Plans
+from webui.pool.recorder import Sources
 from webui.pool.tuned import Tuned
 from webui.settings import ModelSettings, Settings, SettingsStore
 from webui.settings.profiles import share_text
@@ -82,6 +87,7 @@ class AppContext:
     plans: Plans
     tunings: Tunings
     model_tests: ModelTests
+    metrics: Metrics
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     """Comes with the page; with it, the page asks for what is not everybody's to see."""
     page_answers: dict[str, Callable[[str], Awaitable[Mapping[str, Any]]]] = field(default_factory=dict)
@@ -115,9 +121,7 @@ class AppContext:
         extensions = ExtensionHost(paths, settings)
         extensions.load()
         all_loaders = {**loaders, **extensions.loaders()}
-        settings = settings.with_loaders(all_loaders)
-        for problem in settings.problems:
-            log.warning("Left aside: %s", problem.message)
+        settings = _told(settings.with_loaders(all_loaders))
         settings_store = SettingsStore(paths, settings)
         settings_store.remember_good()
         catalogue = Catalogue([settings.models.directory or paths.models], paths.cache / "catalogue.json")
@@ -125,7 +129,7 @@ class AppContext:
         presets = PresetStore(paths)
         context: AppContext
 
-        history = History(paths.history)
+        history, metrics = History(paths.history), Metrics(paths.metrics)
 
         def machine() -> str:
             return fingerprint(context.detected())
@@ -149,6 +153,8 @@ class AppContext:
             tuned=tuned,
             devices=lambda: context.devices(),
             decisions=DecisionLog(paths.decisions),
+            metrics=metrics,
+            sources=_sources(lambda: context),
         )
         chats = ChatService(pool, store, presets, lambda: context.settings, extensions)
         context = cls(
@@ -172,6 +178,7 @@ class AppContext:
             _plans(lambda: context, pool, PlanRecords(paths.plan_records, machine)),
             Tunings(lambda: context, tuned),
             ModelTests(lambda: context),
+            metrics,
         )
         return context
 
@@ -195,6 +202,7 @@ class AppContext:
         await self.chats.close()
         await self.pool.close()
         await asyncio.to_thread(self.history.close)
+        await asyncio.to_thread(self.metrics.close)
         self.store.close()
         stop_logging(self.log)
 
@@ -227,7 +235,9 @@ class AppContext:
 
         `parameters` are those asked for, over the configured ones; ones the loader does not have are left out.
         """
-        return self.plans.plan(facts, self.loaders[loader], self.full_parameters(loader, parameters))
+        full = self.full_parameters(loader, parameters)
+        footprint = self.metrics.footprint(model_id(facts), loader, int(full.get("context_size") or 0))
+        return warned(self.plans.plan(facts, self.loaders[loader], full), footprint)
 
     async def exact_plan(self, facts: ModelFacts, loader: str, parameters: Mapping[str, Any]) -> MemoryPlan:
         """The same with the engine's own figures, which takes about half a second. Raises where it gives none."""
@@ -328,6 +338,20 @@ class AppContext:
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _told(settings: Settings) -> Settings:
+    for problem in settings.problems:
+        log.warning("Left aside: %s", problem.message)
+    return settings
+
+
+def _sources(context: Callable[[], AppContext]) -> Sources:
+    return Sources(
+        lambda: drivers(context().detected()),
+        lambda facts, loader, parameters: context().plan(facts, loader, parameters),
+        lambda since: context().monitor.sampled_since(since),
+    )
 
 
 def _plans(context: Callable[[], AppContext], pool: Pool, records: PlanRecords) -> Plans:

@@ -103,6 +103,11 @@ class Paths:
         return self.home / "history.sqlite3"
 
     @property
+    def metrics(self) -> Path:
+        """What loads took and how fast replies were, some weeks back, and sums by the day for a year."""
+        return self.home / "metrics.sqlite3"
+
+    @property
     def experience(self) -> Path:
         """What was learnt about loading each file on this machine."""
         return self.home / "experience.json"

@@ -172,3 +172,8 @@ def fingerprint(facts: HardwareFacts) -> str:
 def _fingerprint_of(gpu: GpuFacts) -> str:
     memory = f", {round(gpu.memory_total / GIB)} GiB" if gpu.memory_total else ""
     return f"{gpu.name}{memory}, driver {gpu.driver or 'unknown'}"
+
+
+def drivers(facts: HardwareFacts) -> str:
+    """The drivers of the GPUs in words, "nvidia 550.54"; empty where there is none, or none is known."""
+    return ", ".join(sorted({f"{gpu.vendor} {gpu.driver}" for gpu in facts.gpus if gpu.driver}))

@@ -82,6 +82,10 @@ class Monitor:
         taken = [self._ring[place] for place in range(start - first, len(self._ring))]
         return Window(self._epoch, min(start, self._next), tuple(taken))
 
+    def sampled_since(self, at: float) -> tuple[Sample, ...]:
+        """The samples that are kept and were taken after `at` (wall clock)."""
+        return tuple(sample for sample in self._ring if sample.at >= at)
+
     async def close(self) -> None:
         """End at once, whoever watches."""
         if self._task is not None:

@@ -51,7 +51,7 @@ class Climb:
         self._memory = memory
         self._device_memory = device_memory
         self._experience = experience
-        self._versions = versions
+        self.versions = versions
         self._on_step = on_step
         self._on_failure = on_failure
         self._progress = progress
@@ -136,7 +136,7 @@ class Climb:
             elapsed_seconds=time.monotonic() - self._began,
         )
         nothing_new = error is None and len(self.situation.tried) == 1 and not situation.known
-        if not self._versions or nothing_new or (error is not None and not _will_hold(error)):
+        if not self.versions or nothing_new or (error is not None and not _will_hold(error)):
             return None
         return Known(
             loader=attempt.loader,
@@ -151,7 +151,7 @@ class Climb:
         )
 
     async def _learn(self, known: Known) -> None:
-        version = self._versions.get(known.loader)
+        version = self.versions.get(known.loader)
         await asyncio.to_thread(self._experience.remember, self.situation.facts, version, known)
 
     async def _look_around(self) -> None:

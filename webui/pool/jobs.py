@@ -45,7 +45,8 @@ class Job:
 
     `made_for` is the model whose template made the request's prompt (`None`: plain text, good for any model, or with
     `remake` a prompt that is made anew in any case). A job that is handed over to another model goes on where its text
-    ends, with the request that `remake` makes. `loader` names the backend that has it, or had it last.
+    ends, with the request that `remake` makes. `loader` names the backend that has it, or had it last. `shared` tells
+    that its engine wrote other replies beside it.
 
     For a profile of the reply: `prepared_seconds` is how long its prompt was made before there was a job, `arrivals`
     are the times at which tokens came, and `shown_seconds` how long it took to show them, until `shown_until`.
@@ -86,6 +87,7 @@ class Job:
         self.made_for = made_for
         self.leaving = False
         self.sent_again = False
+        self.shared = False
         self._remake = remake
         self._tokens_before = 0
         self._seconds_before = 0.0
@@ -113,6 +115,11 @@ class Job:
         else:
             return None
         return tokens / seconds if tokens > 0 and seconds > 0 else None
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether another model began it, so that its figures are not those of one."""
+        return self._tokens_before > 0
 
     @property
     def used_tokens(self) -> int | None:

@@ -30,6 +30,8 @@ from webui.pool.experience import Experience
 from webui.pool.history import History, Rate
 from webui.pool.jobs import Job, Remake
 from webui.pool.measurements import Measurements
+from webui.pool.metrics import Metrics
+from webui.pool.recorder import Recorder, Sources
 from webui.pool.reply_speeds import ReplySpeeds
 from webui.pool.residency import Residency
 from webui.pool.residents import Residents
@@ -51,7 +53,8 @@ class Pool:
 
     `available_memory` and `device_memory` say how many bytes are free on the host and on the GPUs (0: there is no GPU,
     `None`: unknown), `device_total` how many these have; the latter two may take their time and are asked in a thread,
-    as are `plan` and `engines`, by which the loader is chosen, and `devices`, to which its worker is kept.
+    as are `plan` and `engines`, by which the loader is chosen, and `devices`, to which its worker is kept. `metrics`
+    keeps each load and reply, with what `sources` know of them.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Pool:
         tuned: Tuned | None = None,
         devices: Callable[[], Devices] = Devices,
         decisions: DecisionLog | None = None,
+        metrics: Metrics | None = None,
+        sources: Sources | None = None,
     ) -> None:
         self._history = history if history is not None else History(None)
         experience = experience if experience is not None else Experience(None, lambda: "")
@@ -89,6 +94,7 @@ class Pool:
             experience=experience,
             speeds=ReplySpeeds(measurements),
             decisions=self._decisions,
+            recorder=Recorder(metrics or Metrics(None), sources or Sources(plan=plan)),
             on_change=self._signal.fire,
         )
         self._loading: asyncio.Task[None] | None = None

@@ -37,12 +37,27 @@ Progress = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """A job that an engine was given and that has ended, in whatever way, and what the engine was then. `since` is when
+    its worker had loaded the model, on the wall clock.
+    """
+
+    job: Job
+    facts: ModelFacts
+    spec: LoaderSpec
+    parameters: Parameters
+    model: LoadedModel
+    worker: WorkerProcess
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a residency tells the pool and asks of it.
 
     `on_failure` is called with (phase, loader, error) for each failure of a running worker, `on_reply` with the
-    loader's name for each job that starts, `on_measured` with the end of each reply that had the engine for itself,
-    `on_change` when anything a status shows has changed. `restart` brings a
+    loader's name for each job that starts, `on_answered` with each that has ended, `on_measured` with the end of each
+    reply that had the engine for itself, `on_change` when anything a status shows has changed. `restart` brings a
     model whose worker died back to life: it is given the death and how many there were within the window, and raises
     the error to give up with. `pass_on` finds another model for jobs that this one does not answer; where there is
     none, they end with the error.
@@ -51,6 +66,7 @@ class Surroundings:
     on_change: Callable[[], None]
     on_failure: Callable[[str, str, AppError], None]
     on_reply: Callable[[str], None]
+    on_answered: Callable[[Answered], None]
     on_measured: Callable[[Residency, Finished], None]
     restart: Callable[[Residency, AppError, int], Awaitable[None]]
     pass_on: Callable[[Sequence[Job], AppError], None]
@@ -206,11 +222,17 @@ class Residency:
 
     async def _run(self, job: Job) -> None:
         """Let the engine answer `job`. Comes back without an end of it where another worker or model is to answer."""
-        worker, model, spec = self.worker, self.loaded, self.spec
-        if worker is None or model is None or spec is None:
+        worker, model, spec, parameters = self.worker, self.loaded, self.spec, self.parameters
+        if worker is None or model is None or spec is None or parameters is None:
             return  # it died between the turn of this job and its first step
+        since = self.started_at or time.time()
         self._surroundings.on_reply(spec.name)
         job.loader = spec.name
+        await self._answer(job, worker, model, spec)
+        if job.ended:
+            self._surroundings.on_answered(Answered(job, self.facts, spec, parameters, model, worker, since))
+
+    async def _answer(self, job: Job, worker: WorkerProcess, model: LoadedModel, spec: LoaderSpec) -> None:
         try:
             request = await job.request_for(self.facts, model, self._silence_seconds)
             generation = worker.generate(request)
@@ -241,7 +263,6 @@ class Residency:
     ) -> None:
         """Hand the engine's events to the job until it ends, or leaves for another model."""
         limit = self._patience.for_first_token(request.prompt, len(self.scheduler.running))
-        alone = True
         while not job.ended:
             try:
                 async with asyncio.timeout(limit):
@@ -249,7 +270,7 @@ class Residency:
             except TimeoutError:
                 raise await self._end_hung(worker, limit) from None
             sharing = len(self.scheduler.running)
-            alone = alone and sharing == 1
+            job.shared = job.shared or sharing > 1
             if isinstance(event, Chunk):
                 job.take(event)
                 limit = self._patience.for_next_token(sharing)
@@ -258,7 +279,7 @@ class Residency:
             else:
                 self._patience.learn(event)
                 job.finish(event)
-                if alone:
+                if not job.shared:
                     self._surroundings.on_measured(self, event)
 
     async def _end_hung(self, worker: WorkerProcess, limit: float) -> AppError:

@@ -29,6 +29,7 @@ from webui.pool.experience import Experience
 from webui.pool.history import History
 from webui.pool.jobs import Job
 from webui.pool.ladder import Ladder
+from webui.pool.recorder import Recorder
 from webui.pool.reply_speeds import ReplySpeeds
 from webui.pool.residency import Residency, Surroundings
 from webui.pool.status import Failure, LoadRequest, LoadStory, Outcome, Rung, RunningJobs
@@ -61,6 +62,7 @@ class Residents:
         experience: Experience,
         speeds: ReplySpeeds,
         decisions: DecisionLog,
+        recorder: Recorder,
         on_change: Callable[[], None],
     ) -> None:
         self.current: Residency | None = None
@@ -81,8 +83,7 @@ class Residents:
         self._device_total = device_total
         self._history = history
         self._experience = experience
-        self._speeds = speeds
-        self._decisions = decisions
+        self._speeds, self._recorder, self._decisions = speeds, recorder, decisions
         self._changed = on_change
 
     @property
@@ -180,6 +181,7 @@ class Residents:
             await asyncio.wait(list(self.retiring))
         await self._speeds.close()
         await self._decisions.close()
+        await self._recorder.close()
 
     # --- how a load goes ------------------------------------------------------------------------------------------
 
@@ -338,6 +340,7 @@ class Residents:
             on_change=self._changed,
             on_failure=lambda phase, loader, error: self._failed(residency, phase, loader, error),
             on_reply=self._history.add_reply,
+            on_answered=self._recorder.reply_ended,
             on_measured=self._measured,
             restart=self._restart,
             pass_on=self._pass_on,
@@ -376,8 +379,9 @@ class Residents:
     # --- small parts ----------------------------------------------------------------------------------------------
 
     def _tell(self, ladder: Ladder, story: LoadStory, parameters: Mapping[str, Any]) -> None:
-        """Keep what came of a load or restart, and what was decided on the way."""
+        """Keep what came of a load or restart, its figures, and what was decided on the way."""
         self._history.add_load(story)
+        self._recorder.load_ended(ladder)
         self._decisions.note(story, parameters, [climb.decisions for climb in ladder.climbs if climb.decisions])
 
     def _measured(self, residency: Residency, finished: Finished) -> None:
