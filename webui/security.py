@@ -4,7 +4,7 @@ Plain ASGI, so that a streamed reply passes piece by piece. In the order in whic
 
     HostCheck      the Host header names this server; stops DNS rebinding, where a foreign page talks to 127.0.0.1
     OriginCheck    a request that changes something comes from our own page or from no page at all
-    ApiKeyCheck    /v1 and extensions' routes need the key, where one is set
+    ApiKeyCheck    /v1, /metrics and extensions' routes need the key, where one is set
     PageHeaders    what the browser is told: no outside hosts, no sniffing, no referrer
 
 The login for the page is Gradio's own and the bound on bodies is FastAPI's (`webui.server` sets both).
@@ -33,7 +33,7 @@ MAX_BODY = 64 << 20
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-GUARDED = ("/v1", "/extensions")
+GUARDED = ("/v1", "/metrics", "/extensions")
 """What the API key guards, with all below it."""
 
 # Gradio's page is built at run time from inline scripts and styles, which is why those are allowed. Nothing may come

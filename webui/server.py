@@ -28,7 +28,7 @@ from starlette.datastructures import Headers, State
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from webui.api import archive, health, openai, page
+from webui.api import archive, health, metrics, openai, page
 from webui.api.errors import error_response, handle_errors
 from webui.errors import AppError, InvalidSetting, NotFound
 from webui.security import (
@@ -85,6 +85,7 @@ def create_api(context: AppContext) -> FastAPI:
     app.state.streams = OpenStreams()
     handle_errors(app)
     app.include_router(health.routes(context))
+    app.include_router(metrics.routes(context))
     app.include_router(page.routes(context))
     app.include_router(archive.routes(context))
     app.include_router(openai.routes(context))
