@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from webui.cli import bench, care, compare, compat, config, failures, models, plan, profile, run, serve, tune
+from webui.cli import bench, care, compare, compat, config, failures, models, plan, profile, run, serve, stats, tune
 from webui.cli.ending import FAILED, INTERRUPTED, command
 
 application = typer.Typer(
@@ -31,6 +31,7 @@ application.command()(command(compat.compat))
 application.command()(command(compat.load))
 application.command()(command(compat.test_models))
 application.command()(command(failures.failures))
+application.command()(command(stats.stats))
 application.add_typer(config.application, name="config")
 application.command()(command(care.setup))
 application.command()(command(care.doctor))

@@ -1,4 +1,4 @@
-"""The Diagnostics tab: health, error rates, loads and failures, workers, extensions, and the live log.
+"""The Diagnostics tab: health, advice, error rates, loads and failures, trends, workers, extensions, the live log.
 
 It is fed only while it is looked at, and a tick that finds nothing new sends nothing.
 """
@@ -14,8 +14,9 @@ import gradio as gr
 
 from webui.context import AppContext
 from webui.diagnostics.log import LogLine
+from webui.diagnostics.use import Use
 from webui.pool import WorkerFacts
-from webui.tabs import extension_list, health, model_tests, support_bundle, waterfall
+from webui.tabs import extension_list, health, model_tests, record_advice, support_bundle, trends, waterfall
 from webui.tabs.history import ANY, CATEGORIES, failures_html, loads_html, rates_html
 from webui.tabs.present import (
     clock,
@@ -36,7 +37,10 @@ def build(context: AppContext) -> None:
     """Draw the tab where the caller stands."""
     timer = ticking(SECONDS_BETWEEN_TICKS, "Diagnostics")
     health.build(context, timer)
+    use = Use(context)
+    record_advice.build(context, use)
     _history(context, timer)
+    trends.build(context, use)
     waterfall.build(context, timer)
     model_tests.build(context, timer)
     gr.HTML("<h2 class='part'>Workers</h2>")

@@ -64,7 +64,7 @@ def page_options() -> dict[str, Any]:
     scripts = "".join(f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS)
     return {
         "theme": build_theme(),
-        "css_paths": [HERE / "style.css", HERE / "panels.css"],
+        "css_paths": [HERE / "style.css", HERE / "panels.css", HERE / "record.css"],
         "head": scripts,
         "footer_links": [],
         "run_history": False,
