@@ -125,10 +125,8 @@ class AppContext:
         settings_store = SettingsStore(paths, settings)
         settings_store.remember_good()
         catalogue = Catalogue([settings.models.directory or paths.models], paths.cache / "catalogue.json")
-        store = ConversationStore(paths.chats / "chats.sqlite3")
-        presets = PresetStore(paths)
+        store, presets = ConversationStore(paths.chats / "chats.sqlite3"), PresetStore(paths)
         context: AppContext
-
         history, metrics = History(paths.history), Metrics(paths.metrics)
 
         def machine() -> str:
