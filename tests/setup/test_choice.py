@@ -21,7 +21,7 @@ from webui.hardware.facts import GpuFacts, HardwareFacts
 from webui.loaders import LOADERS
 from webui.setup.backends import pins_of, requirements_of
 from webui.setup.choice import Choice, Way, choose
-from webui.setup.plan import Installed, InstallPlan, plan_for
+from webui.setup.plan import Action, Installed, InstallPlan, plan_for
 from webui.setup.published import PUBLISHED
 from webui.setup.requirement_files import split_pin
 from webui.setup.sources import Sources
@@ -162,6 +162,28 @@ def test_what_cannot_be_had_says_why(kind: type[Exception], name: str, backend: 
     problem = choose(backend, facts, target, INDEXES).problem
     assert isinstance(problem, kind)
     assert backend in problem.message or "torch" in problem.message
+
+
+def test_a_build_that_leaves_the_gpu_unused_is_replaced(tmp_path: Path) -> None:
+    """The same version from its maker's index over the one for the processor; what it needs besides comes as ever."""
+    facts, target = machine("nvidia-single", tmp_path)
+    spec = LOADERS["xllamacpp"]
+    requirements = requirements_of(spec)
+    pins = pins_of(requirements)
+    versions = dict(map(split_pin, pins))
+    choice = choose("xllamacpp", facts, target, INDEXES)
+    there = {kinds: Installed(versions, kinds) for kinds in (("cpu",), ("cpu", "cuda"))}
+    made = [plan_for(spec, requirements, pins, choice, target, INDEXES, installed) for installed in there.values()]
+    assert [plan.action for plan in made] == [Action.REBUILD, Action.NOTHING]
+    own, rest = made[0].steps
+    address, pin = "https://index.invalid/whl/cu128", f"xllamacpp=={versions['xllamacpp']}"
+    assert own.arguments[-3:] == ("--index-url", address, pin)
+    assert "--force-reinstall" in own.arguments and "--no-deps" in own.arguments
+    assert rest.arguments == ("install", "-r", str(requirements))
+    damaged = plan_for(
+        spec, requirements, pins, choice, target, INDEXES, Installed(versions, ("cuda",), "it lacks files")
+    )
+    assert (damaged.action, damaged.damage) == (Action.REPAIR, "it lacks files")
 
 
 # --- what pip does with it --------------------------------------------------------------------------------------------

@@ -148,6 +148,8 @@ def _table(states: Sequence[BackendState], plans: Mapping[str, InstallPlan]) -> 
             lines.append(f"{indent}{plan.damage}; repair it: python3 app.py setup {state.name} --repair")
         if plan is not None and plan.action is Action.REBUILD:
             lines.append(f"{indent}a build for {plan.build} suits this machine: python3 app.py setup {state.name}")
-        if state.before:
+        if plan is not None and plan.action is Action.UPDATE:
+            lines.append(f"{indent}{state.pinned} is what was tested: python3 app.py setup {state.name}")
+        if state.before and state.before != state.version:
             lines.append(f"{indent}{state.before} from before is kept: python3 app.py setup {state.name} --rollback")
     return lines
