@@ -32,6 +32,7 @@ from webui.paths import PROJECT_ROOT, Paths
 from webui.pool.history import KEPT
 from webui.pool.history_file import HistoryFile
 from webui.settings import Settings, SettingsStore
+from webui.setup import kept
 
 GIB = 1 << 30
 OLD = 2 * 3600.0
@@ -112,6 +113,7 @@ class Stage:
         patch.syspath_prepend(str(self.library))
         patch.setattr(sys, "executable", python_of(self.environment))
         patch.setattr(sys, "prefix", str(self.environment / "env"))
+        patch.setattr(kept, "_library", lambda: self.library)
         engine = dataclasses.replace(
             toy.SPEC, distributions=(ENGINE,), requirements=str(self.environment / "engine.txt")
         )

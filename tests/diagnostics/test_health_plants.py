@@ -42,6 +42,7 @@ from webui.planning.recovery import Attempt, StepKind
 from webui.pool.history import History
 from webui.pool.status import LoadStory, Rung
 from webui.settings import Settings, SettingsStore
+from webui.setup.kept import keep
 
 Follow = Callable[[Stage, Check], None]
 
@@ -108,6 +109,12 @@ def cut_short_library(stage: Stage) -> None:
 def missing_file(stage: Stage) -> None:
     stage.own_environment()
     (stage.library / "tiny_engine/core.so").unlink()
+
+
+def cut_off_engine(stage: Stage) -> None:
+    """Begun, and not come to its end."""
+    stage.own_environment()
+    keep("toy", [ENGINE])
 
 
 def older_engine(stage: Stage) -> None:
@@ -412,6 +419,7 @@ PLANTS = {
     "stranger": Plant("Package conflicts", stranger),
     "cut_short_library": Plant("Backend toy", cut_short_library, PROBLEM),
     "missing_file": Plant("Backend toy", missing_file, PROBLEM),
+    "cut_off_engine": Plant("Backend toy", cut_off_engine, PROBLEM),
     "older_engine": Plant("Backend toy", older_engine),
     "no_backend": Plant("Backends", no_backend, PROBLEM),
     "failed_trial": Plant("Backend toy", failed_trial, PROBLEM),

@@ -48,12 +48,19 @@ def faults(spec: LoaderSpec, names: Sequence[str]) -> list[Fault]:
     there = [name for name in names if _version(name) is not None]
     if not spec.distributions or spec.distributions[0] not in there:
         return found
-    for name in there:
+    found += half_installed(there)
+    found += [Fault("conflict", sentence) for sentence in conflicts(there, _versions())]
+    return found
+
+
+def half_installed(names: Iterable[str]) -> list[Fault]:
+    """Those of the installed packages `names` that lack files of their own."""
+    found = []
+    for name in names:
         if missing := _missing_files(name):
             shown = ", ".join(missing[:SHOWN])
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
             found.append(Fault("half-installed", f"{name} lacks files of its own: {shown}{more}"))
-    found += [Fault("conflict", sentence) for sentence in conflicts(there, _versions())]
     return found
 
 
@@ -101,7 +108,9 @@ def _version(name: str) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    return {_plain(name): found.version for found in metadata.distributions() if (name := found.metadata["Name"])}
+    # Asked for once each: every question reads the package's whole description anew.
+    described = (found.metadata for found in metadata.distributions())
+    return {_plain(told["Name"]): told["Version"] for told in described if told["Name"]}
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,7 @@ from webui.remedies import hint_of
 from webui.settings import Settings
 from webui.setup.abilities import Abilities
 from webui.setup.backends import BackendState, check
-from webui.setup.condition import faults
+from webui.setup.condition import half_installed
 
 KIND = "backends"
 """Under which the evidence of trials is kept."""
@@ -53,7 +53,7 @@ def _engine(state: BackendState, facts: HealthFacts, *, preferred: bool) -> Chec
     )
     if not state.installed:
         return _absent(state, spec, label, preferred=preferred)
-    damage = [fault.sentence for fault in faults(spec, spec.distributions)] or _cut_short(spec)
+    damage = _damage(spec, state)
     if damage:
         return problem(label, f"It is not installed properly: {damage[0]}.", command, repair)
     trial = facts.evidence.get(KIND, name, stamp(spec, facts))
@@ -66,6 +66,13 @@ def _engine(state: BackendState, facts: HealthFacts, *, preferred: bool) -> Chec
         )
     devices = f" on {', '.join(state.devices)}" if state.devices else ""
     return fine(label, f"{state.version or 'There'}{devices}{_tried(trial, facts.now)}.")
+
+
+def _damage(spec: LoaderSpec, state: BackendState) -> list[str]:
+    """What is wrong with its files, in words that go on from a colon. Conflicts of packages are told elsewhere."""
+    if state.interrupted:
+        return ["an installation of it was cut off before its end"]
+    return [fault.sentence for fault in half_installed(spec.distributions)] or _cut_short(spec)
 
 
 def _absent(state: BackendState, spec: LoaderSpec, label: str, *, preferred: bool) -> Check:
