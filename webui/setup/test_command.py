@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from webui.errors import Busy
-from webui.hardware import cpu, this_host
 from webui.paths import PROJECT_ROOT
 from webui.setup.backends import COMPILED, REQUIREMENTS
 from webui.setup.browser import VARIABLE, ensure_chromium
@@ -26,9 +25,6 @@ from webui.setup.terminal import TerminalProgress
 from webui.setup.toolchain import install_hint, missing_tools
 
 CACHE_VARIABLE = "GGUF_TEST_CACHE"
-MOST_PROCESSES = 2
-"""Each may have an engine, a server and a browser running."""
-IN_ONE_PROCESS = frozenset({"--pdb", "--trace", "--collect-only", "--co", "--version", "--help", "-h"})
 NEEDED = ("base.txt", "transformers.txt", "llama-cpp-python.txt", "test.txt")
 
 
@@ -50,21 +46,16 @@ def run_tests(arguments: Sequence[str]) -> int:
         sys.executable,
         "-m",
         "pytest",
-        *side_by_side(arguments, cpu.detect(this_host()).usable_cores),
+        *side_by_side(arguments),
         *arguments,
     ]
     return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, check=False).returncode
 
 
-def side_by_side(arguments: Sequence[str], cores: int) -> list[str]:
-    """Arguments that run the whole suite in several processes (see `tests/parallel.py`), where there are cores for it.
-
-    A part of the suite, or a debugger, is run in one.
-    """
-    chosen = any(not argument.startswith("-") or argument in IN_ONE_PROCESS for argument in arguments)
-    if chosen or cores < MOST_PROCESSES:
-        return []
-    return ["-n", str(MOST_PROCESSES), "--dist", "loadgroup", "--no-loadscope-reorder"]
+def side_by_side(arguments: Sequence[str]) -> list[str]:
+    """What goes with `-n N`, several processes: the tests of one file stay together (see `tests/parallel.py`)."""
+    asked = any(argument.startswith(("-n", "--numprocesses")) for argument in arguments)
+    return ["--dist", "loadgroup", "--no-loadscope-reorder"] if asked else []
 
 
 def cache_folder() -> Path:
