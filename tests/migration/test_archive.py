@@ -149,13 +149,14 @@ def test_what_was_exported_is_the_same_in_another_home(house: House, other: Hous
 
 
 def test_what_concerns_the_machine_or_strangers_is_carried_on_request_only(house: House, other: House) -> None:
-    house.store.save({"loaders.llamafile.executable": "/bin/sh"})
+    house.store.save({"loaders.llamafile.executable": "/bin/sh", "setup.indexes": ["torch=https://evil.example"]})
     planned = other.plan(house.export())
     held = {step.name for step in planned.steps if step.why_not == NOT_ASKED_FOR}
-    assert held == {"server.allowed_hosts", "loaders.llamafile.executable"}
+    assert held == {"server.allowed_hosts", "loaders.llamafile.executable", "setup.indexes"}
     planned.carry_out()
     settings = other.store.load()
     assert (settings.value("loaders.llamafile.executable"), settings.server.allowed_hosts) == ("", ())
+    assert settings.setup.indexes == ()
     assert settings.limits.queue_length == 7
 
 

@@ -124,7 +124,7 @@ async def test_visitors_from_elsewhere_change_nothing_that_protects_or_runs_here
         section = SettingsSection(context)
         html = (await ask(section, do="list"))["html"]
         assert "secret-word" not in html and "secret-key" not in html
-        for key in ("server.auth", "server.host", "loaders.llamafile.executable"):
+        for key in ("server.auth", "server.host", "loaders.llamafile.executable", "models.directory", "setup.indexes"):
             assert "at the machine itself only" in (await ask(section, do="set", key=key, value="x:y"))["failed"]
             assert "at the machine itself only" in (await ask(section, do="reset", key=key))["failed"]
         await ask(section, do="set", key="chat.shown_messages", value="9")

@@ -200,12 +200,13 @@ class ModelsSettings(Parameters):
             "Models folder",
             "The folder whose models are listed. Empty is the folder models in the app's home.",
             group=Group.BASIC,
+            local=True,
         ),
     ] = None
     default_model: Annotated[
         OptionalText,
         Effect.RESTART,
-        Control("Model at start", "Name or path of the model that is loaded at start.", group=Group.BASIC),
+        Control("Model at start", "Name or path of the model that is loaded at start.", group=Group.BASIC, local=True),
     ] = None
     starter: Annotated[
         bool,
@@ -281,18 +282,22 @@ class ChatSettings(Parameters):
 class SetupSettings(Parameters):
     wheels: Annotated[
         Folder,
+        Effect.NOW,
         Control(
             "Folder of wheels",
             "Backends are installed from the wheels in this folder alone, without a network. Empty uses the package "
             "index that pip is set to.",
+            local=True,
         ),
     ] = None
     indexes: Annotated[
         Names,
+        Effect.NOW,
         Control(
             "Makers' indexes",
             "Where builds for GPUs come from, as PACKAGE=ADDRESS; {build} in it becomes the build's name, as cu126. "
             "Packages that are installed name their own.",
+            local=True,
         ),
     ] = ()
 
