@@ -182,6 +182,8 @@ async def test_a_scan_finds_nothing_of_anybody(
     assert "tokenizer.ggml.tokens" in header["lists"] and "tokenizer.ggml.tokens" not in header["metadata"]
     failure = json.loads(found["failures.json"])["failures"][-1]
     assert failure["error"]["evidence"] and failure["loader"] == "xllamacpp"
+    measured = json.loads(found["metrics.json"])
+    assert [load["outcome"] for load in measured["loads"]] == ["failed", "failed"] and measured["days"]
     settings = json.loads(found["configuration.json"])["settings"]
     assert settings["server.api_key"] == {"value": "********", "source": "the command line"}
     assert settings["chat.system_prompt"]["value"].startswith("<written: ")

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from webui.context import AppContext
 
 LOADS, FAILURES, RUNS = 20, 60, 8
+RECORD_DAYS, RECORDS = 7.0, 200
+"""How far back single loads and replies are told, and how many of each; of others, the sums of the day."""
 LOG_BYTES = 512 * 1024
 LONGEST_LIST = 64
 """Elements of a list of the header that are kept; a tokenizer's lists are longer."""
@@ -207,7 +209,16 @@ def _metrics(context: AppContext | None, models: Iterable[Wish]) -> Any:
         measured[model_id(wish.facts)] = [asdict(speed) for speed in context.measurements.of(wish.facts, versions)]
         tuned[model_id(wish.facts)] = context.pool.tuned(wish.facts)
     runs = context.benchmarks.store.runs()[:RUNS]
-    return {"measured": measured, "tuned": tuned, "benchmarks": [run_to_dict(run) for run in runs]}
+    record = context.metrics.record(RECORD_DAYS)
+    return {
+        "measured": measured,
+        "tuned": tuned,
+        "benchmarks": [run_to_dict(run) for run in runs],
+        "days": [asdict(day) for day in record.days],
+        "errors": [asdict(count) for count in record.errors],
+        "loads": [asdict(load) for load in record.loads[-RECORDS:]],
+        "replies": [asdict(reply) for reply in record.replies[-RECORDS:]],
+    }
 
 
 def _header(facts: ModelFacts) -> Any:
