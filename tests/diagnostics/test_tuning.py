@@ -228,4 +228,4 @@ async def test_the_starter_model_is_tuned_with_a_real_engine(
     counts = {seen.trial.setting.parameters.get("threads") for seen in run.trials}
     assert len(counts) == 2
     results = [seen.result for seen in run.trials if not seen.result.failure]
-    assert all(result.reply > 1 and (result.prompt or 0) > 1 for result in results)
+    assert all(result.reply > 0 and (result.prompt or 0) > 0 for result in results)
