@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "extensions",
         "hardware",
         "loaders",
+        "migration",
         "models",
         "planning",
         "pool",

@@ -35,6 +35,7 @@ from webui.hardware.sampling import Sampler
 from webui.loaders import LOADERS
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.parameters import keep_known
+from webui.migration.service import Migrations
 from webui.models.catalogue import Catalogue
 from webui.models.facts import ModelFacts
 from webui.models.inspect import model_id
@@ -88,6 +89,7 @@ class AppContext:
     tunings: Tunings
     model_tests: ModelTests
     metrics: Metrics
+    migrations: Migrations
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     """Comes with the page; with it, the page asks for what is not everybody's to see."""
     page_answers: dict[str, Callable[[str], Awaitable[Mapping[str, Any]]]] = field(default_factory=dict)
@@ -124,8 +126,7 @@ class AppContext:
         settings = _told(settings.with_loaders(all_loaders))
         settings_store = SettingsStore(paths, settings)
         settings_store.remember_good()
-        catalogue = Catalogue([settings.models.directory or paths.models], paths.cache / "catalogue.json")
-        store, presets = ConversationStore(paths.chats / "chats.sqlite3"), PresetStore(paths)
+        store, presets = ConversationStore(paths.conversations), PresetStore(paths)
         context: AppContext
         history, metrics = History(paths.history), Metrics(paths.metrics)
 
@@ -161,7 +162,7 @@ class AppContext:
             settings_store,
             ModelSettings(paths),
             all_loaders,
-            catalogue,
+            _catalogue(paths, settings),
             pool,
             store,
             presets,
@@ -177,6 +178,7 @@ class AppContext:
             Tunings(lambda: context, tuned),
             ModelTests(lambda: context),
             metrics,
+            _migrations(paths, all_loaders, lambda: context),
         )
         return context
 
@@ -303,7 +305,7 @@ class AppContext:
         """Go by `settings` from now on; what each setting's declaration calls a restart waits for one."""
         self.settings = settings
         set_debug(settings.debug)
-        self.catalogue.look_in([settings.models.directory or self.paths.models])
+        self.catalogue.look_in([settings.models.directory or self.paths.models], settings.models.files)
         return settings
 
     def _reload_settings(self) -> None:
@@ -349,6 +351,20 @@ def _sources(context: Callable[[], AppContext]) -> Sources:
         lambda: drivers(context().detected()),
         lambda facts, loader, parameters: context().plan(facts, loader, parameters),
         lambda since: context().monitor.sampled_since(since),
+    )
+
+
+def _catalogue(paths: Paths, settings: Settings) -> Catalogue:
+    models = settings.models
+    return Catalogue([models.directory or paths.models], paths.cache / "catalogue.json", models.files)
+
+
+def _migrations(paths: Paths, loaders: Mapping[str, LoaderSpec], context: Callable[[], AppContext]) -> Migrations:
+    return Migrations(
+        paths,
+        loaders,
+        lambda: context().settings,
+        lambda: context().use_settings(context().settings_store.load()),
     )
 
 

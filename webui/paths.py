@@ -138,6 +138,26 @@ class Paths:
         return self.home / "tuned.json"
 
     @property
+    def conversations(self) -> Path:
+        """The file of all conversations."""
+        return self.chats / "chats.sqlite3"
+
+    @property
+    def migration_log(self) -> Path:
+        """What became of every older value."""
+        return self.logs / "migration.log"
+
+    @property
+    def migration_choice(self) -> Path:
+        """Whether the page may ask about older settings."""
+        return self.home / "migration.json"
+
+    @property
+    def older_speeds(self) -> Path:
+        """Speeds that the older app measured."""
+        return self.home / "older_speeds.json"
+
+    @property
     def project_settings(self) -> Path:
         return self.project_root / "settings.yaml"
 

@@ -21,7 +21,7 @@ from webui.loaders.sampling import SamplingParameters
 from webui.paths import PROJECT_ROOT, Paths
 
 HEAVY = {"gradio", "numpy", "pydantic", "fastapi", "torch", "transformers", "llama_cpp", "xllamacpp", "ctransformers"}
-COMMANDS = ("run", "models", "inspect", "bench", "tune", "failures", "config", "setup", "doctor", "test")
+COMMANDS = ("run", "models", "inspect", "bench", "tune", "failures", "config", "migrate", "setup", "doctor", "test")
 
 
 @pytest.fixture

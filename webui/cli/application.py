@@ -7,7 +7,22 @@ from collections.abc import Sequence
 
 import typer
 
-from webui.cli import bench, care, compare, compat, config, failures, models, plan, profile, run, serve, stats, tune
+from webui.cli import (
+    bench,
+    care,
+    compare,
+    compat,
+    config,
+    failures,
+    migrate,
+    models,
+    plan,
+    profile,
+    run,
+    serve,
+    stats,
+    tune,
+)
 from webui.cli.ending import FAILED, INTERRUPTED, command
 
 application = typer.Typer(
@@ -33,6 +48,7 @@ application.command()(command(compat.test_models))
 application.command()(command(failures.failures))
 application.command()(command(stats.stats))
 application.add_typer(config.application, name="config")
+application.command()(command(migrate.migrate))
 application.command()(command(care.setup))
 application.command()(command(care.doctor))
 application.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(

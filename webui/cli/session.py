@@ -18,17 +18,25 @@ T = TypeVar("T")
 
 
 def read_settings(command_line: Mapping[str, Any] | None = None) -> tuple[Paths, Settings]:
-    """The folders and the settings of this run; `command_line` holds dotted keys. Raises `InvalidSetting`."""
+    """The folders and the settings of this run; `command_line` holds dotted keys. Raises `InvalidSetting`.
+
+    A migration that was cut short is brought to its end before.
+    """
     from webui.settings import Settings
 
     paths = Paths.from_environment()
+    if paths.backups.is_dir():
+        from webui.migration.undoing import recover
+
+        recover(paths)
     return paths, Settings.load(paths, command_line=command_line)
 
 
 def open_catalogue(paths: Paths, settings: Settings) -> Catalogue:
     from webui.models.catalogue import Catalogue
 
-    return Catalogue([settings.models.directory or paths.models], paths.cache / "catalogue.json")
+    models = settings.models
+    return Catalogue([models.directory or paths.models], paths.cache / "catalogue.json", models.files)
 
 
 def all_loaders(paths: Paths, settings: Settings) -> tuple[dict[str, LoaderSpec], Settings]:

@@ -53,10 +53,14 @@ Entry = ModelFacts | BrokenModel
 
 
 class Catalogue:
-    """Models under `directories`, in order of their names. May be used from several threads."""
+    """Models under `directories` and further `files`, in order of their names. May be used from several threads.
 
-    def __init__(self, directories: Sequence[Path], cache_file: Path) -> None:
+    A further file that is not there is left out: people move models, and unplug the disks they are on.
+    """
+
+    def __init__(self, directories: Sequence[Path], cache_file: Path, files: Sequence[str] = ()) -> None:
         self.directories = tuple(directories)
+        self._files = tuple(files)
         self._cache_file = cache_file
         self._lock = threading.Lock()
         self._remembered: dict[str, tuple[Fingerprint, Entry]] | None = None
@@ -67,16 +71,17 @@ class Catalogue:
         entries = self._entries
         return entries if entries is not None else self.refresh()
 
-    def look_in(self, directories: Sequence[Path]) -> None:
-        """List the models of other folders from now on."""
-        if tuple(directories) != self.directories:
-            self.directories, self._entries = tuple(directories), None
+    def look_in(self, directories: Sequence[Path], files: Sequence[str] = ()) -> None:
+        """List the models of other folders, and other further files, from now on."""
+        if (tuple(directories), tuple(files)) != (self.directories, self._files):
+            self.directories, self._files, self._entries = tuple(directories), tuple(files), None
 
     def refresh(self) -> tuple[Entry, ...]:
         """Look at the folders again; only new and changed files are opened."""
         with self._lock:
             before = self._recall()
-            found = {str(path): self._judge(path, before) for path in candidates(self.directories)}
+            paths = dict.fromkeys([*candidates(self.directories), *self._further()])
+            found = {str(path): self._judge(path, before) for path in paths}
             if found != before:
                 self._remembered = found
                 self._save(found)
@@ -101,6 +106,12 @@ class Catalogue:
         if isinstance(entry, BrokenModel):
             raise entry.error
         return entry
+
+    def _further(self) -> Iterator[Path]:
+        for name in self._files:
+            path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
+            if path.is_absolute() and os.path.exists(path):  # noqa: PTH110 (Path.exists raises for some names)
+                yield path
 
     def _existing(self, wanted: str) -> Path | None:
         """The file named, as it stands or within one of the folders."""

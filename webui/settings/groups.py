@@ -203,6 +203,11 @@ class ModelsSettings(Parameters):
             local=True,
         ),
     ] = None
+    files: Annotated[
+        Names,
+        Effect.NOW,
+        Control("Further models", "Paths of models outside the models folder that are listed as well."),
+    ] = ()
     default_model: Annotated[
         OptionalText,
         Effect.RESTART,

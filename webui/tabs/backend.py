@@ -18,7 +18,7 @@ import gradio as gr
 from webui.context import AppContext
 from webui.errors import AppError, InvalidRequest
 from webui.setup.installing import Work
-from webui.tabs import backend_settings
+from webui.tabs import backend_settings, migration
 from webui.tabs.backend_card import SEND_ACTION, cards_html, moved
 from webui.tabs.backend_install import installation_html, plan_html
 from webui.tabs.controls import build_control
@@ -61,6 +61,7 @@ class BackendTab:
         again.click(self._cards, None, self.cards, **QUIET)
         again.click(partial(_shown_now, self.context), None, shown, **QUIET)
         backend_settings.build(self.context)
+        migration.build_section(self.context)
 
     async def _cards(self) -> str:
         hardware = await self.context.hardware()

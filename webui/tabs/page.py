@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import AppContext
-from webui.tabs import backend, chat, degraded, diagnostics, extension_panels, hardware, model, status
+from webui.tabs import backend, chat, degraded, diagnostics, extension_panels, hardware, migration, model, status
 from webui.tabs.theme import build_theme
 
 HERE = Path(__file__).parent
@@ -56,6 +56,7 @@ def build_page(context: AppContext) -> gr.Blocks:
                 with gr.Tab(title, elem_classes="tab-extension"):
                     build_extra(context)
         status.keep_true(context, line, banner)
+        migration.build_dialog(context)
     return page
 
 
