@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "setup",
     },
     "toolkit": GROUND
-    | {"chat", "context", "diagnostics", "loaders", "models", "planning", "pool", "settings", "setup"},
+    | {"chat", "context", "diagnostics", "loaders", "migration", "models", "planning", "pool", "settings", "setup"},
     "server": GROUND | {"api", "context", "security", "settings", "tabs", "extensions"},
     "reference": GROUND
     | {

@@ -114,6 +114,15 @@ def test_what_is_wrong_and_a_bundle_of_it(tmp_path: Path) -> None:
     assert "loads" in read_bundle(toolkit.support_bundle(tmp_path)).files["replay.json"]
 
 
+def test_older_settings_are_carried_over(isolation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(isolation))
+    (isolation / "config.json").write_text('{"n_ctx": 1234, "n_threads": 3}')
+    assert toolkit.migrate(dry_run=True).effects
+    assert not Paths.from_environment().settings_file.exists()
+    assert toolkit.migrate().effects
+    assert not toolkit.migrate().effects
+
+
 def test_each_call_is_documented_with_its_command() -> None:
     page = (PROJECT_ROOT / "docs" / "python.md").read_text("utf-8")
     commands = {info.name or info.callback.__name__.replace("_", "-") for info in application.registered_commands}

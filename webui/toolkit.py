@@ -16,6 +16,7 @@
     toolkit.optimize("model.gguf")                find the fastest settings, and keep them         tune FILE
     toolkit.diagnose()                            what is not in order, and how to mend it         doctor
     toolkit.support_bundle("bundle.zip")          everything that helps others to help             doctor --bundle FILE
+    toolkit.migrate()                             carry over what an older version left            migrate
 
 Calls wait until they are done, also where an event loop is running already. Models are named by path or by their name
 in the models folder; a backend is named as in the settings, or is "auto". Keyword arguments that are not explained are
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from webui.diagnostics.health import Check
     from webui.diagnostics.model_tests import LoadResult
     from webui.diagnostics.reply_profile import ReplyProfile
+    from webui.migration.plan import Plan
     from webui.models.facts import ModelFacts
     from webui.planning.plan import MemoryPlan
     from webui.planning.selection import Candidate
@@ -60,6 +62,7 @@ __all__ = [
     "diagnose",
     "inspect",
     "load",
+    "migrate",
     "optimize",
     "plan",
     "profile",
@@ -343,6 +346,20 @@ def support_bundle(path: Name, *, include: Sequence[str] = ()) -> Path:
     async def work(app: AppContext) -> Path:
         bundle = await gather_bundle(Source(app.paths, app.loaders, app), include)
         return await asyncio.to_thread(bundle.write, Path(path).expanduser().absolute())
+
+    return in_app(work)
+
+
+def migrate(*, dry_run: bool = False) -> Plan:
+    """Carry over what an older version left, and say what becomes of each value; with `dry_run`, only say it. The
+    command `migrate --rollback` undoes it.
+    """
+
+    async def work(app: AppContext) -> Plan:
+        found = await asyncio.to_thread(app.migrations.look)
+        if found.effects and not dry_run:
+            await asyncio.to_thread(app.migrations.carry_over)
+        return found
 
     return in_app(work)
 
