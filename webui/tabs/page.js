@@ -19,13 +19,27 @@
     const buttons = [...document.querySelectorAll('#page-tabs > .tab-wrapper button:not([tabindex="-1"])')];
     buttons.find((button) => button.textContent.trim() === name)?.click();
   };
+  // Keep something in view while what stands above it is still being drawn, until the reader moves.
+  const hold = (found) => {
+    const moves = ['wheel', 'touchmove', 'pointerdown', 'keydown'];
+    const sizes = new ResizeObserver(() => {
+      found.scrollIntoView({ block: found.offsetHeight < innerHeight ? 'center' : 'start' });
+    });
+    const release = () => {
+      sizes.disconnect();
+      moves.forEach((move) => removeEventListener(move, release, true));
+    };
+    moves.forEach((move) => addEventListener(move, release, { capture: true, passive: true }));
+    setTimeout(release, 5000);
+    sizes.observe(found.closest('[role=tabpanel]') ?? found);
+  };
   // Bring what a button speaks of into view, as soon as its tab has drawn it, and give it the focus.
   const point = (id) => {
     const until = performance.now() + 5000;
     const look = () => {
       const found = byId(id);
       if (visible(found)) {
-        found.scrollIntoView({ block: 'center' });
+        hold(found);
         const inner = found.querySelector('[data-action=install]') ?? found.querySelector('input, textarea, button, summary');
         (found.matches('button') ? found : inner)?.focus({ preventScroll: true });
       } else if (performance.now() < until) requestAnimationFrame(look);
