@@ -88,7 +88,8 @@ async def test_fifty_swaps_across_backends_lose_no_request(models: Models, tmp_p
                     break
         gc.collect()
         assert len(process.children()) == children
-        assert descriptors() == open_files
+        # What an earlier test has left behind may be let go of meanwhile.
+        assert descriptors() <= open_files
         assert process.memory_info().rss - memory < GROWTH_BYTES
 
 

@@ -36,6 +36,9 @@ async def test_a_long_reply_is_kept_with_how_it_was_made(make_pool: MakePool, me
     pool = make_pool(measurements=measured)
     await pool.load(LoadRequest(MODEL, parameters={"context_size": 500, "delay": 0.002}))
     await reply(pool, 100)
+    async with asyncio.timeout(30):
+        while not speeds(measured):
+            await asyncio.sleep(0.01)
     await pool.close()
     (speed,) = speeds(measured)
     assert (speed.loader, speed.source, speed.depth) == ("toy", "reply", 0)
