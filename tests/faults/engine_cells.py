@@ -23,7 +23,7 @@ PATIENCE: dict[Phase, dict[str, float]] = {
 }
 """The limit that ends a hang in each phase; the others stay as they are, so that a busy machine is not called one."""
 PROMPT = "one two three FAULT four five"
-JOB_SECONDS = 20.0
+JOB_SECONDS = 60.0
 WORDS = "One two three four five"
 UPDATES = 1000.0
 SOME_TOKENS = 3
