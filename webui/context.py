@@ -64,7 +64,7 @@ from webui.setup.installing import Installer
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AppContext:
     """The rooms' services. `settings` is the one value here that changes: `use_settings` replaces it."""
 
@@ -155,30 +155,29 @@ class AppContext:
             metrics=metrics,
             sources=_sources(lambda: context),
         )
-        chats = ChatService(pool, store, presets, lambda: context.settings, extensions)
         context = cls(
-            paths,
-            settings,
-            settings_store,
-            ModelSettings(paths),
-            all_loaders,
-            _catalogue(paths, settings),
-            pool,
-            store,
-            presets,
-            chats,
-            extensions,
-            buffer,
-            history,
-            Abilities(all_loaders, paths.abilities, machine),
-            Monitor(lambda: Sampler(this_host(), context.detected()), pool.pids, lambda: _speed(pool.status)),
-            measurements,
-            Benchmarks(lambda: context, paths.benchmarks),
-            _plans(lambda: context, pool, PlanRecords(paths.plan_records, machine)),
-            Tunings(lambda: context, tuned),
-            ModelTests(lambda: context),
-            metrics,
-            _migrations(paths, all_loaders, lambda: context),
+            paths=paths,
+            settings=settings,
+            settings_store=settings_store,
+            model_settings=ModelSettings(paths),
+            loaders=all_loaders,
+            catalogue=_catalogue(paths, settings),
+            pool=pool,
+            store=store,
+            presets=presets,
+            chats=ChatService(pool, store, presets, lambda: context.settings, extensions),
+            extensions=extensions,
+            log=buffer,
+            history=history,
+            abilities=Abilities(all_loaders, paths.abilities, machine),
+            monitor=_monitor(lambda: context, pool),
+            measurements=measurements,
+            benchmarks=Benchmarks(lambda: context, paths.benchmarks),
+            plans=_plans(lambda: context, pool, PlanRecords(paths.plan_records, machine)),
+            tunings=Tunings(lambda: context, tuned),
+            model_tests=ModelTests(lambda: context),
+            metrics=metrics,
+            migrations=_migrations(paths, all_loaders, lambda: context),
         )
         return context
 
@@ -366,6 +365,10 @@ def _migrations(paths: Paths, loaders: Mapping[str, LoaderSpec], context: Callab
         lambda: context().settings,
         lambda: context().use_settings(context().settings_store.load()),
     )
+
+
+def _monitor(context: Callable[[], AppContext], pool: Pool) -> Monitor:
+    return Monitor(lambda: Sampler(this_host(), context().detected()), pool.pids, lambda: _speed(pool.status))
 
 
 def _plans(context: Callable[[], AppContext], pool: Pool, records: PlanRecords) -> Plans:
