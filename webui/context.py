@@ -16,6 +16,7 @@ from webui.chat.presets import PresetStore
 from webui.chat.service import ChatService
 from webui.diagnostics.benchmarks import Benchmarks
 from webui.diagnostics.log import LogBuffer, set_debug, start_logging, stop_logging
+from webui.diagnostics.long_work import LongWork
 from webui.diagnostics.model_tests import ModelTests
 from webui.diagnostics.tuning import Tunings
 from webui.errors import AppError, InvalidSetting
@@ -155,6 +156,7 @@ class AppContext:
             metrics=metrics,
             sources=_sources(lambda: context),
         )
+        long_work = LongWork()
         context = cls(
             paths=paths,
             settings=settings,
@@ -172,10 +174,10 @@ class AppContext:
             abilities=Abilities(all_loaders, paths.abilities, machine),
             monitor=_monitor(lambda: context, pool),
             measurements=measurements,
-            benchmarks=Benchmarks(lambda: context, paths.benchmarks),
+            benchmarks=Benchmarks(lambda: context, paths.benchmarks, long_work),
             plans=_plans(lambda: context, pool, PlanRecords(paths.plan_records, machine)),
-            tunings=Tunings(lambda: context, tuned),
-            model_tests=ModelTests(lambda: context),
+            tunings=Tunings(lambda: context, tuned, long_work),
+            model_tests=ModelTests(lambda: context, long_work),
             metrics=metrics,
             migrations=_migrations(paths, all_loaders, lambda: context),
         )

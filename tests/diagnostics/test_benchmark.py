@@ -12,6 +12,7 @@ import pytest
 from tests.builders.gguf import tiny_llama_spm
 from tests.diagnostics import moody
 from webui.context import AppContext
+from webui.diagnostics import model_tests
 from webui.diagnostics.benchmark import measure
 from webui.diagnostics.benchmark_loader import Superseded
 from webui.diagnostics.benchmark_request import BenchmarkRequest
@@ -187,12 +188,23 @@ async def test_one_at_a_time(make: Make, facts: ModelFacts) -> None:
             context.benchmarks.start(asked(facts, "one"))
 
 
-async def test_settings_are_not_searched_for_meanwhile(make: Make, facts: ModelFacts) -> None:
-    context = make(("one", ""))
-    context.benchmarks.start(asked(facts, "one", runs=1000))
-    with pytest.raises(Busy, match="benchmark is running"):
-        context.tunings.start(Wanted(facts, ("one",)))
-    await context.benchmarks.stop()
+async def test_of_all_that_wants_the_machine_to_itself_one_is_on(make: Make, facts: ModelFacts) -> None:
+    context = make(("slow", "hang"))
+    starts: dict[str, Callable[[], object]] = {
+        "A benchmark is running.": lambda: context.benchmarks.start(asked(facts, "slow")),
+        "The best settings are being looked for.": lambda: context.tunings.start(Wanted(facts, ("slow",))),
+        "Models are being tested.": lambda: context.model_tests.start([model_tests.Wanted(facts, "slow")]),
+    }
+    services = (context.benchmarks, context.tunings, context.model_tests)
+    for (said, start), service in zip(starts.items(), services, strict=True):
+        start()  # nothing of it has run yet when the others ask
+        for other in starts.values():
+            with pytest.raises(Busy) as refused:
+                other()
+            assert refused.value.message == said
+        assert [one.latest is not None and one.latest.running for one in services].count(True) == 1
+        async with asyncio.timeout(WAIT_SECONDS):
+            await service.stop()
 
 
 @pytest.mark.parametrize("what", ["load", "unload"])

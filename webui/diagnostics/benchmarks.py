@@ -1,4 +1,4 @@
-"""The benchmark of the running app: one at a time, a job of the server that no page owns.
+"""The benchmark of the running app: a job of the server that no page owns.
 
 Whoever asks may start it, watch it and stop it. What it found is kept, and the model that was loaded before is loaded
 again afterwards, however it ended, unless somebody else has chosen another meanwhile.
@@ -19,6 +19,7 @@ from webui.diagnostics.benchmark_loader import Superseded
 from webui.diagnostics.benchmark_request import BenchmarkRequest
 from webui.diagnostics.benchmark_results import BenchmarkRun, State
 from webui.diagnostics.benchmark_store import BenchmarkStore
+from webui.diagnostics.long_work import LongWork
 from webui.errors import AppError, Busy, NotFound
 from webui.models.inspect import model_id
 from webui.pool import LoadRequest, PoolState, PoolStatus
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WHY = "A benchmark is running."
 FEWEST_SECONDS = 2.0
 """Before that, how long the rest will take is anybody's guess."""
 
@@ -66,8 +68,9 @@ class Running:
 class Benchmarks:
     """See the module. Methods belong to the event loop. `changes` counts what a page would show anew."""
 
-    def __init__(self, context: Callable[[], AppContext], folder: Path) -> None:
+    def __init__(self, context: Callable[[], AppContext], folder: Path, long_work: LongWork) -> None:
         self._context = context
+        self._long_work = long_work
         self.store = BenchmarkStore(folder)
         self.latest: Running | None = None
         self._task: asyncio.Task[None] | None = None
@@ -83,10 +86,11 @@ class Benchmarks:
         return self.latest is not None and self.latest.running
 
     def start(self, request: BenchmarkRequest) -> Running:
-        """Begin to measure; raises `Busy` while a benchmark or a load is on, and `NotFound` for an unknown loader."""
+        """Begin to measure; raises `Busy` while a load is on or something else has the machine, and `NotFound` for an
+        unknown loader.
+        """
         context = self._context()
-        if self.running:
-            raise Busy("A benchmark is running.", hint="Wait for its end, or stop it.")
+        self._long_work.check()
         status = context.pool.status
         if status.set_aside:
             raise Busy(status.set_aside, hint="Wait until that is done, or stop it.")
@@ -107,10 +111,11 @@ class Benchmarks:
             active.run = run
             self._changes += 1
 
-        measuring = measure(context, request, progress=progress, on_change=on_change)
-        self._measuring = asyncio.create_task(measuring, name="measuring")
-        finishing = self._work(context, active, self._measuring, _as_it_was(status))
-        self._task = asyncio.create_task(finishing, name="benchmark")
+        measuring = asyncio.create_task(
+            measure(context, request, progress=progress, on_change=on_change), name="measuring"
+        )
+        self._measuring = measuring
+        self._task = self._long_work.start(WHY, lambda: self._work(context, active, measuring, _as_it_was(status)))
         return active
 
     async def stop(self) -> None:

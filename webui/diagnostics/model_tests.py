@@ -1,20 +1,18 @@
 """Trying models for real: each is loaded, answers one token, and is let go again.
 
-The model that is loaded is put aside meanwhile and brought back afterwards. One run at a time, which goes on when the
-page that started it is closed. What was learnt about earlier loads is left aside: everything is tried as it is asked.
+The model that is loaded is put aside meanwhile and brought back afterwards. What was learnt about earlier loads is left
+aside: everything is tried as it is asked.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from webui.errors import AppError, Busy, Cancelled
+from webui.diagnostics.long_work import LongRun, LongWork, Runs
+from webui.errors import AppError, Cancelled
 from webui.hardware import memory
 from webui.hardware.facts import total_device_memory
 from webui.models.facts import ModelFacts
@@ -22,12 +20,9 @@ from webui.models.inspect import model_id
 from webui.planning.selection import Candidate
 from webui.pool import LoadRequest, Pool
 from webui.pool.pool import open_pool
-from webui.pool.tasks import as_app_error
 
 if TYPE_CHECKING:
     from webui.context import AppContext
-
-log = logging.getLogger(__name__)
 
 AUTO = "auto"
 ALL = "all"
@@ -147,63 +142,32 @@ def _pool(context: AppContext) -> Any:
     )
 
 
-State = Literal["running", "done", "stopped", "failed"]
-
-
 @dataclass(slots=True)
-class ModelTestRun:
+class ModelTestRun(LongRun):
     """A run, as it is shown: `results` grows, `now` is what is being tried."""
 
     wanted: Sequence[Wanted]
-    state: State = "running"
     now: Wanted | None = None
     results: list[LoadResult] = field(default_factory=list)
-    error: AppError | None = None
-    started_at: float = field(default_factory=time.time)
-
-    @property
-    def running(self) -> bool:
-        return self.state == "running"
 
 
-class ModelTests:
-    """Starts runs, ends them on request, and remembers the last one. Methods belong to the event loop."""
+class ModelTests(Runs[ModelTestRun]):
+    """The tests of the running app. Methods belong to the event loop."""
 
-    def __init__(self, context: Callable[[], AppContext]) -> None:
+    def __init__(self, context: Callable[[], AppContext], long_work: LongWork) -> None:
+        super().__init__(long_work, why=WHY, doing="Testing models")
         self._context = context
-        self._task: asyncio.Task[None] | None = None
-        self.latest: ModelTestRun | None = None
 
     def start(self, wanted: Sequence[Wanted]) -> ModelTestRun:
         """Begin in the background; raises `Busy` while something else has the machine."""
-        context = self._context()
-        if self.latest is not None and self.latest.running:
-            raise Busy(WHY, hint="Wait until that is done, or stop it.")
-        if context.benchmarks.running:
-            raise Busy("A benchmark is running.", hint="Wait until that is done, or stop it.")
-        self.latest = run = ModelTestRun(wanted)
-        self._task = asyncio.get_running_loop().create_task(self._run(run), name="model tests")
-        return run
+        run = ModelTestRun(wanted)
+        return self.begin(run, lambda: self._work(run))
 
-    async def stop(self) -> None:
-        """End the run that is on; returns when the model before it is back."""
-        if self._task is not None and not self._task.done():
-            await asyncio.sleep(0)  # a task that is cancelled before its first step ends without a word
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _run(self, run: ModelTestRun) -> None:
+    async def _work(self, run: ModelTestRun) -> None:
         def begun(one: Wanted) -> None:
             run.now = one
 
         try:
             await try_models(self._context(), run.wanted, on_start=begun, on_result=run.results.append)
-            run.state = "done"
-        except asyncio.CancelledError:
-            run.state = "stopped"
-        except Exception as error:
-            run.state, run.error = "failed", as_app_error(error, "Testing models")
-            if run.error is not error:
-                log.exception("Testing models broke")
         finally:
             run.now = None

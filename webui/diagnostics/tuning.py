@@ -1,8 +1,7 @@
 """Finding the best settings of a model here: the search of `webui.planning.tuning`, run with real trials.
 
-One run at a time, which goes on when the page that started it is closed. The model that is loaded is put aside
-meanwhile, so that nothing else is computed, and is brought back afterwards. What is found is kept (`webui.pool.tuned`)
-and used from then on; every speed that was measured goes to the measurements.
+The model that is loaded is put aside meanwhile, so that nothing else is computed, and is brought back afterwards. What
+is found is kept (`webui.pool.tuned`) and used from then on; every speed that was measured goes to the measurements.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from webui.diagnostics.long_work import LongRun, LongWork, Runs
 from webui.diagnostics.trials import SILENCE_SECONDS, Measured, Plan, TrialBench
-from webui.errors import AppError, Busy, Cancelled, EngineRefused, InvalidRequest
+from webui.errors import AppError, Cancelled, EngineRefused, InvalidRequest
 from webui.loaders.contract import LoaderSpec
 from webui.loaders.parameters import keep_known
 from webui.loaders.supervisor import WorkerLimits
@@ -28,7 +28,6 @@ from webui.planning.selection import refusal
 from webui.planning.speed import Speed
 from webui.planning.tunables import Setting, Space, space_of
 from webui.planning.tuning import Search
-from webui.pool.tasks import as_app_error
 from webui.pool.tuned import Tuned, TunedSetting
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ MOST_OF_A_LOAD = 0.5
 LEAST_LOAD_SECONDS = 20.0
 PATIENCE = 3.0
 """A trial that takes this many times as long as one with the settings in force is cut short."""
-
-State = Literal["running", "done", "stopped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +58,13 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class TuningRun:
+class TuningRun(LongRun):
     """One run, as it is shown. `trials` grows; `found` is set when it ended with an answer.
 
-    `usual` are the parameters of each loader without any change. Times are of the wall clock.
+    `usual` are the parameters of each loader without any change.
     """
 
     wanted: Wanted
-    state: State = "running"
     step: str = "looking at the machine"
     share: float = 0.0
     trials: list[Seen] = field(default_factory=list)
@@ -76,48 +72,23 @@ class TuningRun:
     default: Setting | None = None
     verdict: Verdict | None = None
     found: TunedSetting | None = None
-    error: AppError | None = None
     taken: bool = False
     dismissed: bool = False
     """What its user decided about the answer."""
-    started_at: float = field(default_factory=time.time)
-    ended_at: float | None = None
-
-    @property
-    def running(self) -> bool:
-        return self.state == "running"
 
 
-class Tunings:
-    """Starts runs, ends them on request, and remembers the last one."""
+class Tunings(Runs[TuningRun]):
+    """The searches of the running app. Methods belong to the event loop."""
 
-    def __init__(self, context: Callable[[], AppContext], tuned: Tuned) -> None:
+    def __init__(self, context: Callable[[], AppContext], tuned: Tuned, long_work: LongWork) -> None:
+        super().__init__(long_work, why=WHY, doing="Looking for the best settings")
         self._context = context
         self._tuned = tuned
-        self._task: asyncio.Task[None] | None = None
-        self.latest: TuningRun | None = None
 
     def start(self, wanted: Wanted) -> TuningRun:
-        """Begin in the background; raises `Busy` while another run or a benchmark is on."""
-        if self.latest is not None and self.latest.running:
-            raise Busy(WHY, hint="Wait until that is done, or stop it.")
-        if self._context().benchmarks.running:
-            raise Busy("A benchmark is running.", hint="Wait until that is done, or stop it.")
-        self.latest = run = TuningRun(wanted)
-        self._task = asyncio.get_running_loop().create_task(self._run(run), name="tuning")
-        return run
-
-    async def stop(self) -> None:
-        """End the run that is on; returns when its processes are gone and the model before it is back."""
-        if self._task is not None and not self._task.done():
-            await asyncio.sleep(0)  # a task that is cancelled before its first step ends without a word
-            self._task.cancel()
-        await self.wait()
-
-    async def wait(self) -> None:
-        """Return when nothing is running."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        """Begin in the background; raises `Busy` while something else has the machine."""
+        run = TuningRun(wanted)
+        return self.begin(run, lambda: self._work(run))
 
     async def forget(self, facts: ModelFacts) -> None:
         """From now on, `facts` is loaded with the usual settings again."""
@@ -137,23 +108,17 @@ class Tunings:
         }
         return self._tuned.of(facts, versions)
 
-    async def _run(self, run: TuningRun) -> None:
+    async def _work(self, run: TuningRun) -> None:
+        context = self._context()
         try:
-            context = self._context()
             async with context.pool.set_aside(WHY):
                 try:
                     await Work(context, self._tuned, run).done()
                 finally:
                     run.step = "bringing the model back"
-            run.state = "done"
         except asyncio.CancelledError:
-            run.state, run.error = "stopped", Cancelled("The search was stopped; nothing is kept of it.")
-        except Exception as failure:
-            run.state, run.error = "failed", as_app_error(failure, "Looking for the best settings")
-            if run.error is not failure:
-                log.exception("Looking for the best settings broke")
-        finally:
-            run.ended_at = time.time()
+            run.error = Cancelled("The search was stopped; nothing is kept of it.")
+            raise
 
 
 class Work:
