@@ -46,6 +46,7 @@ def test_a_loaded_model_answers_streams_and_is_profiled_and_leaves_nothing_behin
     threads = set(threading.enumerate())
     with toolkit.load(model, ENGINE, context_size=512) as loaded:
         assert (loaded.success, loaded.backend, loaded.error) == (True, ENGINE, None)
+        assert (loaded.model, loaded.path, loaded.to_dict()["backend"]) == ("tiny", model, ENGINE)
         assert loaded.load_time and loaded.load_time > 0
         assert loaded.memory_usage and loaded.memory_usage > 1 << 20
         pieces = list(loaded.stream("Hello", max_tokens=12, temperature=0.0))

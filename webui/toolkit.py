@@ -29,11 +29,13 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from webui.diagnostics.background import BackgroundApp, in_app
+from webui.diagnostics.load_result import LoadResult
 from webui.errors import NotLoaded
 from webui.paths import Paths
 
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from webui.diagnostics.benchmark_comparison import Comparison
     from webui.diagnostics.benchmark_results import BenchmarkRun
     from webui.diagnostics.health import Check
-    from webui.diagnostics.model_tests import LoadResult
     from webui.diagnostics.reply_profile import ReplyProfile
     from webui.migration.plan import Plan
     from webui.models.facts import ModelFacts
@@ -134,23 +135,11 @@ def plan(model: Name, backend: str = "auto", *, exact: bool = False, **parameter
 # --- running models ---------------------------------------------------------------------------------------------------
 
 
-class Model:
-    """A model that was loaded, or was not: then `success` is false and `error` says why. Use it in a `with` block.
+@dataclass(frozen=True, eq=False, repr=False)
+class Model(LoadResult):
+    """A model that was loaded, or was not: then `success` is false and `error` says why. Use it in a `with` block."""
 
-    `backend` is the one that opened it, `load_time` seconds, `memory_usage` bytes, `device` where it computes, and
-    `degraded` what it had to do without.
-    """
-
-    def __init__(self, app: BackgroundApp, result: LoadResult) -> None:
-        self._app = app
-        self.result = result
-        self.success = result.success
-        self.backend = result.backend
-        self.load_time = result.load_time
-        self.memory_usage = result.memory_usage
-        self.device = result.device
-        self.degraded = result.degraded
-        self.error = result.error
+    _app: BackgroundApp = field(kw_only=True)
 
     def __enter__(self) -> Model:
         return self
@@ -162,7 +151,7 @@ class Model:
 
     def __repr__(self) -> str:
         how = f"loaded with {self.backend}" if self.success else f"not loaded: {self.error}"
-        return f"<Model {self.result.model}: {how}>"
+        return f"<Model {self.model}: {how}>"
 
     def generate(self, prompt: str, **sampling: Any) -> str:
         """The whole reply. `sampling` are such values as `max_tokens` and `temperature`."""
@@ -216,7 +205,7 @@ def load(model: Name, backend: str = "auto", **parameters: Any) -> Model:
             facts = await _found(context, model)
             return await try_load(context.pool, LoadRequest(facts, backend, parameters))
 
-        return Model(app, app.run(work))
+        return Model(**vars(app.run(work)), _app=app)
     except BaseException:
         app.close()
         raise

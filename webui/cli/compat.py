@@ -20,7 +20,8 @@ from webui.setup.terminal import TerminalProgress
 
 if TYPE_CHECKING:
     from webui.context import AppContext
-    from webui.diagnostics.model_tests import LoadResult, Wanted
+    from webui.diagnostics.load_result import LoadResult
+    from webui.diagnostics.model_tests import Wanted
     from webui.models.facts import ModelFacts
     from webui.planning.selection import Candidate
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from webui.diagnostics.load_result import LoadResult
 from webui.diagnostics.long_work import LongRun, LongWork, Runs
 from webui.errors import AppError, Cancelled
 from webui.hardware import memory
@@ -27,40 +27,6 @@ if TYPE_CHECKING:
 AUTO = "auto"
 ALL = "all"
 WHY = "Models are being tested."
-
-
-@dataclass(frozen=True, slots=True)
-class LoadResult:
-    """How one load went. `backend` is the one that opened the model, or was asked for where none did.
-
-    `load_time` is seconds, `memory_usage` the bytes its process holds, `steps` how many attempts it took; `degraded`
-    says what the model had to do without.
-    """
-
-    model: str
-    path: Path
-    backend: str
-    success: bool
-    load_time: float | None = None
-    memory_usage: int | None = None
-    device: str = ""
-    steps: int = 0
-    degraded: str = ""
-    error: AppError | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "path": str(self.path),
-            "backend": self.backend,
-            "success": self.success,
-            "load_time": self.load_time,
-            "memory_usage": self.memory_usage,
-            "device": self.device,
-            "steps": self.steps,
-            "degraded": self.degraded,
-            "error": self.error.to_dict() if self.error is not None else None,
-        }
 
 
 @dataclass(frozen=True, slots=True)

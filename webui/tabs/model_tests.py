@@ -13,7 +13,8 @@ from typing import Any
 import gradio as gr
 
 from webui.context import AppContext
-from webui.diagnostics.model_tests import ALL, LoadResult, ModelTestRun, each
+from webui.diagnostics.load_result import LoadResult
+from webui.diagnostics.model_tests import ALL, ModelTestRun, each
 from webui.errors import AppError, ModelNotFound
 from webui.loaders.contract import LoaderSpec
 from webui.models.facts import ModelFacts
