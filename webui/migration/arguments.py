@@ -34,7 +34,9 @@ def _arguments(words: list[Any]) -> Iterator[Argument]:
             yield "", word, str(word)
             continue
         name, equals, value = word.partition("=")
-        if equals:
+        if _is_option(word) and len(parts := name.split(None, 1)) == 2:  # a list whose items are whole: "--threads 4"
+            yield parts[0], parts[1] + equals + value, word
+        elif equals:
             yield name.strip(), value.strip(), word
         elif not _is_option(word):
             yield "", word, word

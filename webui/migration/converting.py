@@ -51,12 +51,25 @@ def convert(declared: Declared, value: Any) -> tuple[Any, str]:
     return checked, "" if same else f"read as {_words(checked)}"
 
 
-def opposite(value: Any) -> Any:
+def opposite(value: Any) -> bool:
     """The other of yes and no; raises `Refused` for anything else."""
+    return not truth(value)
+
+
+def truth(value: Any) -> bool:
+    """Yes or no, also as a word or a number; raises `Refused` for anything else."""
     found = _truth(value)
     if found is None:
         raise Refused("it must be true or false")
-    return not found
+    return found
+
+
+def number(value: Any) -> float:
+    """A number, also one that stands as text; raises `Refused` for anything else."""
+    found = _number(value)
+    if found is None:
+        raise Refused("it must be a number")
+    return int(found) if found == int(found) else found
 
 
 def memory_in_mib(value: Any) -> tuple[int, str]:
@@ -97,7 +110,12 @@ def _layers(value: Any) -> Any:
 
 
 def _threads(value: Any) -> Any:
-    return 0 if value == -1 or (isinstance(value, str) and value.strip().lower() == "auto") else value
+    return 0 if _number(value) == -1 or (isinstance(value, str) and value.strip().lower() == "auto") else value
+
+
+def _none_for_minus_one(value: Any) -> Any:
+    """Engines took -1 for the model's own context, and for no bound of candidates; both are 0 here."""
+    return 0 if _number(value) == -1 else value
 
 
 def _switch(value: Any) -> Any:
@@ -155,6 +173,8 @@ def _lines(value: Any) -> Any:
 TRANSLATIONS: dict[str, Callable[[Any], Any]] = {
     "gpu_layers": _layers,
     "draft_gpu_layers": _layers,
+    "context_size": _none_for_minus_one,
+    "top_k": _none_for_minus_one,
     "threads": _threads,
     "threads_batch": _threads,
     "flash_attention": _switch,

@@ -45,7 +45,7 @@ def models_in(content: Any, file: Path, world: World) -> list[Entry] | None:
                 return None
             finding = meanings.model(world, path, (file.parent, file.parent / "models"), first=False)
             beside = sorted(set(item) - set(PATH_KEYS)) if isinstance(item, dict) else []
-            note = f"its {', '.join(beside)} are read from the model itself" if beside and finding.wishes else ""
+            note = f"{', '.join(beside)}: read from the model itself" if beside and finding.wishes else ""
             found.append(Entry(file, (*key, place), item, meanings.together((finding, left(note)))))
     return [*found, *_beside(content, [key for key, _ in holders], file)]
 

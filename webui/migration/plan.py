@@ -16,8 +16,13 @@ Key = tuple[str | int, ...]
 """The way to a value in a file: names of objects and places in lists."""
 
 HIDDEN = "********"
-SECRET = re.compile(r"(?i)(api[-_]?key|token|secret|passw|credential|authoriz|bearer|^auth$)")
-NOT_SECRET = re.compile(r"(?i)(max_?(new_?)?tokens|tokens$|tokenizer|token_(id|type|count))")
+SECRET = re.compile(r"(?i)(api[-_]?key|token|secret|passw|credential|authoriz|bearer|^auth$|^pwd$)")
+NOT_SECRET = re.compile(r"(?i)(max_?(new_?)?tokens|tokens$|tokens_per|tokenizer|token_(id|type|count))")
+SHAPE = re.compile(
+    r"(?<=://)[^/\s@]+(?=@)|(?<=[?&])(?i:(?:api_?)?key|(?:access_)?token|auth|sig)=[^&\s]+|"
+    r"\b(?:hf_|sk-|gh[pousr]_|github_pat_)[\w-]{16,}"
+)
+"""A login in an address, or a key itself, whatever it is called."""
 OPTION = re.compile(r"(--?[A-Za-z][\w-]*(?:\s+|=))([^\s-]\S*)")
 """An option and the value behind it, in a line of arguments."""
 LONGEST_SHOWN = 160
@@ -199,7 +204,8 @@ def _without_secrets(value: Any) -> Any:
         behind = [False, *(isinstance(item, str) and item.startswith("-") and _is_secret(item) for item in value)]
         return [HIDDEN if hide else _without_secrets(item) for item, hide in zip(value, behind, strict=False)]
     if isinstance(value, str):
-        return OPTION.sub(lambda match: f"{match[1]}{HIDDEN}" if _is_secret(match[1]) else match[0], value)
+        hidden = OPTION.sub(lambda match: f"{match[1]}{HIDDEN}" if _is_secret(match[1]) else match[0], value)
+        return SHAPE.sub(HIDDEN, hidden)
     return value
 
 

@@ -146,7 +146,21 @@ class _Resolution:
         for claim in sorted(self._winners.values(), key=lambda claim: claim.wish.key == FILES):
             if not claim.note:
                 self._compare(claim)
+        for claim in ordered:
+            self._stays(claim)
         return tuple(self._lines()), self._effects()
+
+    def _stays(self, claim: _Claim) -> None:
+        """Tell of one that lost to a wish that itself lost to what was set here."""
+        key = claim.wish.key
+        winner = self._winners[key, claim.wish.item]
+        if winner is claim or winner.outcome is not Outcome.LEFT or key not in self._present.chosen:
+            return
+        claim.note = winner.note
+        if not claim.wish.item:
+            claim.outcome = Outcome.LEFT
+            now = self._present.values.get(key)
+            self._judge(claim, now == claim.wish.value, True, "" if key == PROMPT else shown_value(key, now))
 
     def _lose(self, claim: _Claim, winner: _Claim) -> None:
         where = self._where(winner)

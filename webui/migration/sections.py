@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.migration import meanings
-from webui.migration.converting import Refused, memory_in_mib
+from webui.migration.converting import Refused, memory_in_mib, number, truth
 from webui.migration.forms import APP_KEYS, FLAT_KEYS, SET_KEYS, plain_name
 from webui.migration.meanings import EMPTY, NOTHING, World, left
 from webui.migration.names import backend_named
@@ -19,7 +19,7 @@ from webui.migration.reading import Document, leaves_of
 from webui.settings.backend_config import TOP_KEYS
 
 BROWSER = "a page in a browser has no window of its own"
-SPECIFIC, ARGUMENT, BACKEND, GENERAL, EVERY = 1, 2, 3, 5, 7
+SPECIFIC, ARGUMENT, BACKEND, EVERY_ARGUMENT, GENERAL, EVERY = 1, 2, 3, 4, 5, 7
 """Ranks within one file: what is said more exactly goes first."""
 PROCESSOR = frozenset(("cpu", "cpu_only", "none", "off", "disabled", "no_gpu"))
 ANY_GPU = frozenset(("auto", "any", "gpu", "default", "prefer_gpu", "best", "all"))
@@ -74,7 +74,7 @@ def _top(reader: Reader, name: str, value: Any) -> Iterator[Entry]:
     elif plain == "recent_models" and isinstance(value, list) and value:
         yield from _recent(reader, key, value)
     elif plain in ("args", "custom_args", "extra_args"):
-        yield from _arguments(reader, key, value, reader.backends, ARGUMENT + GENERAL)
+        yield from _arguments(reader, key, value, reader.backends, EVERY_ARGUMENT)
     elif plain in TOP:
         yield reader.entry(key, value, TOP[plain](reader, value))
     else:
@@ -176,32 +176,30 @@ def _backend_value(world: World, backend: str, name: str, written: str, value: A
     if name == "name":
         same = isinstance(value, str) and backend_named(value, world.loaders) == backend
         return left("it only repeats the name" if same else f"it does not fit: this part speaks of {backend}")
-    if name in ("enabled", "priority") and value is None:
+    if name in ("enabled", "priority", "gpu_enabled") and value is None:
         return left(NOTHING)
-    if name == "enabled":
-        if not isinstance(value, bool):
-            return left("it must be true or false")
-        return Finding((Wish("backends.disabled", not value, BACKEND, item=backend),))
-    if name == "priority":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return left("it must be a number; 1 is tried first")
-        return Finding((Wish("backends.fallback_order", value, BACKEND, item=backend),))
-    if name == "gpu_enabled":
-        if not isinstance(value, bool):
-            return left(NOTHING if value is None else "it must be true or false")
-        if value:
-            return left("the GPU is used by default, with as many layers as gpu_layers says")
-        found = meanings.parameter(world, "gpu_layers", 0, (backend,), SPECIFIC)
-        return found if found is not None else left(f"{backend} has no GPU layers")
+    try:
+        if name == "enabled":
+            return Finding((Wish("backends.disabled", not truth(value), BACKEND, item=backend),))
+        if name == "priority":
+            return Finding((Wish("backends.fallback_order", number(value), BACKEND, item=backend),))
+        if name == "gpu_enabled":
+            if truth(value):
+                return left("the GPU is used by default, with as many layers as gpu_layers says")
+            found = meanings.parameter(world, "gpu_layers", 0, (backend,), SPECIFIC)
+            return found if found is not None else left(f"{backend} has no GPU layers")
+    except Refused as refused:
+        return left(f"{refused}; 1 is tried first" if name == "priority" else str(refused))
     return meanings.argument(world, written, value, (backend,), BACKEND)
 
 
 def _hardware(reader: Reader, key: Key, name: str, value: Any) -> Iterator[Entry]:
     found = None
     if name in ("force_cpu", "disable_gpu", "cpu_only"):
-        found = left("it must be true or false")
-        if isinstance(value, bool):
-            found = Finding((Wish("backends.gpu_enabled", not value, BACKEND, how="the opposite of it"),))
+        try:
+            found = Finding((Wish("backends.gpu_enabled", not truth(value), BACKEND, how="the opposite of it"),))
+        except Refused as refused:
+            found = left(NOTHING if value is None else str(refused))
     elif name in ("gpu_enabled", "use_gpu"):
         found = meanings.setting(reader.world, "backends.gpu_enabled", value, BACKEND)
     elif name in ("gpu_device", "gpu_id", "gpu_index", "device_id", "gpu"):

@@ -173,6 +173,16 @@ CASES: dict[str, Case] = {
     "set: one GPU of several": {
         "home/backend_config.json": {"preferences": {}, "hardware_overrides": {"gpu_device": 1}}
     },
+    "set: yes, no and numbers as words": {
+        "home/backend_config.json": {
+            "backend_configs": {
+                "llamafile": {"enabled": "true", "priority": "2", "gpu_enabled": "False", "gpu_layers": 20},
+                "llamacpp": {"enabled": 0, "priority": "1.0", "threads": "-1", "context_size": -1, "gpu_enabled": None},
+                "ctransformers": {"custom_args": ["--n-gpu-layers 20", "-t -1", "--top_k=-1", "--api-key abc def"]},
+            },
+            "hardware_overrides": {"force_cpu": "yes", "disable_gpu": "often", "cpu_only": None},
+        }
+    },
     "set: GPU by vendor": {"home/backend_config.json": prefers(gpu_preference="nvidia")},
     "set: GPU by number": {"home/backend_config.json": prefers(gpu_preference="cuda:1")},
     "set: no GPU preferred": {"home/backend_config.json": prefers(gpu_preference="cpu_only")},

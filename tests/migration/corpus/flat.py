@@ -54,5 +54,17 @@ CASES: dict[str, Case] = {
     "flat: secrets": {
         "home/config.json": {"n_ctx": 2048, "hf_token": "hf_012345", "auth": "me:secret", "max_tokens": 99}
     },
+    "flat: arguments go before what stands for all": {
+        "home/config.json": {"n_ctx": 2048, "temperature": 0.5, "args": ["--ctx-size 8192", "--temp=0.2"], "top_k": -1}
+    },
+    "flat: secrets in values": {
+        "home/config.json": {
+            "n_ctx": 2048,
+            "proxy": "http://joe:hunter2@proxy:80",
+            "access": "hf_abcdefghijklmnop12345",
+            "remote": "https://models.example/x?api_key=hunter2&page=1",
+            "pwd": "hunter2",
+        }
+    },
     "flat: cpu alone": {"home/config.json": {"n_gpu_layers": 0, "n_ctx": 0}},
 }
