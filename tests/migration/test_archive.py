@@ -222,10 +222,12 @@ def test_wrong_values_are_left_out_with_the_reason_and_the_rest_is_carried(other
         (packed(**{"settings.yaml": "a: [\n"}), "not valid YAML"),
         (packed(**{"backend_config.json": "[" * 100_000}), "nested too deeply"),
         (packed(**{"settings.yaml": "x" * (2 << 20)}), "larger than"),
+        (packed(**{f"presets/p{number}.yaml": "# " * (100 << 10) for number in range(6)}), "together"),
+        (packed(**{"settings.yaml": "a: &a [*a, *a]\n"}), "more values than"),
         (packed(**{f"presets/p{number}.yaml": "" for number in range(6000)}), "entries"),
         (packed(**{"model_settings.json": b"\xff\xfe"}), "not a whole export"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_is_no_export_is_refused_with_the_reason(content: bytes, why: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

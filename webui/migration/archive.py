@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "gguf-loader-webui export", 1
 LARGEST_ARCHIVE = 256 << 20
-LARGEST_TEXT = 1 << 20
+LARGEST_TEXT = 256 << 10
+LARGEST_PRESETS = 1 << 20
+LARGEST_JSON = 16 << 20
 LARGEST_CHATS = 512 << 20
 LARGEST_CHAT = 64 << 20
 MOST_ENTRIES = 5000
@@ -137,9 +139,9 @@ def _read(archive: zipfile.ZipFile) -> Archive:
     return Archive(
         manifest,
         parse_yaml(_text(archive, SETTINGS), SETTINGS) if SETTINGS in names else {},
-        backend_config.parse(_text(archive, BACKENDS), BACKENDS) if BACKENDS in names else {},
+        backend_config.parse(_text(archive, BACKENDS, LARGEST_JSON), BACKENDS) if BACKENDS in names else {},
         _object(archive, MODELS) if MODELS in names else {},
-        {preset: _text(archive, name) for preset, name in presets.items()},
+        _presets(archive, presets),
         tuple(_lines(archive)) if CHATS in names else (),
         tuple(name for name in names if name not in known and not name.endswith("/")),
     )
@@ -148,6 +150,17 @@ def _read(archive: zipfile.ZipFile) -> Archive:
 def _is_preset(name: str) -> bool:
     stem = name.removeprefix(PRESETS).removesuffix(".yaml")
     return name == f"{PRESETS}{stem}.yaml" and NAME.fullmatch(stem) is not None
+
+
+def _presets(archive: zipfile.ZipFile, names: Mapping[str, str]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    read = 0
+    for preset, name in names.items():
+        texts[preset] = _text(archive, name)
+        read += len(texts[preset])
+        if read > LARGEST_PRESETS:
+            raise _not_ours(f"the presets in it are larger than {LARGEST_PRESETS >> 10} KiB together")
+    return texts
 
 
 def _text(archive: zipfile.ZipFile, name: str, largest: int = LARGEST_TEXT) -> str:
@@ -160,7 +173,7 @@ def _text(archive: zipfile.ZipFile, name: str, largest: int = LARGEST_TEXT) -> s
 
 
 def _object(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
-    found = json.loads(_text(archive, name, LARGEST_TEXT * 16))
+    found = json.loads(_text(archive, name, LARGEST_JSON))
     if not isinstance(found, dict):
         raise _not_ours(f"{name} in it is no JSON object")
     return found

@@ -9,6 +9,8 @@ from webui.errors import InvalidSetting
 
 LARGEST_FILE = 16 << 20
 """Bytes; a configuration of every key there is has some thousands."""
+MOST_VALUES = 200_000
+"""Aliases let a few lines stand for billions of values, or for themselves."""
 
 
 def read_text(path: Path, source: str) -> str:
@@ -49,4 +51,17 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise InvalidSetting(f"{source} must hold sections and keys, such as server: port: 7860", source=source)
+    if _more_values_than(data, MOST_VALUES):
+        raise InvalidSetting(f"{source} holds more values than a configuration can", source=source)
     return data
+
+
+def _more_values_than(data: Any, most: int) -> bool:
+    """Whether there are more than `most` values, each alias counted where it stands."""
+    waiting, count = [data], 0
+    while waiting and count <= most:
+        found = waiting.pop()
+        inner = found.values() if isinstance(found, dict) else found if isinstance(found, list | set | tuple) else ()
+        count += len(inner)
+        waiting += inner
+    return count > most
