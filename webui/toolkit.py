@@ -318,8 +318,8 @@ def optimize(model: Name, backends: Sequence[str] = (), *, minutes: float = 5.0)
 
 
 def diagnose() -> list[Check]:
-    """The health checks: `.name`, `.state` ("ok", "warning", "problem"), `.sentence`, and `.fix`. Works also where the
-    settings cannot be read.
+    """The health checks: `.name`, `.state` ("ok", "warning", "problem"), `.sentence`, and `.remedy`. Works also where
+    the settings cannot be read.
     """
     from webui.diagnostics.health import gather, run_checks
 

@@ -158,3 +158,10 @@ def test_a_plan_that_cannot_be_done_has_no_button_for_it() -> None:
     assert "It takes 9 GiB." in html
     assert "backend-plan-do" not in html
     assert "Close" in html
+
+
+def test_what_the_app_cannot_install_says_how_to_get_it() -> None:
+    state = BackendState("toy", "Toy", False, None, (), "There is none.", "", hint=f"Put one into {EVIL}.")
+    html = card_html(1, toy.SPEC, state, enabled=True, last=True)
+    assert "Put one into &lt;img" in html
+    assert "Install" not in html.replace("Installed", "")

@@ -22,17 +22,26 @@ def test_checks_have_a_mark_and_a_fix_where_one_is_needed() -> None:
 
 
 def test_what_the_page_can_do_has_a_button_that_names_no_file() -> None:
-    aside = Check("Models", CheckState.WARNING, "Broken.", "Move it.", "set-aside secret-place/x.gguf")
+    aside = Check("Models", CheckState.WARNING, "Broken.", "Or move it aside", "set-aside secret-place/x.gguf")
     html = health_html([aside])
     assert "Move secret-place/x.gguf aside</button>" in html
     assert 'data-fix="' in html
     assert "set-aside" not in html, "the action itself stays here; the button carries its mark"
+    assert "Or move it aside:<" in html
+
+
+def test_what_was_not_tried_points_to_the_button_that_tries_it() -> None:
+    tried = Check("Backend xllamacpp", CheckState.OK, "1.0 on cpu.")
+    assert "Look at everything" not in health_html([tried])
+    html = health_html([tried, Check("Model files", CheckState.OK, "Not looked into yet.", untried=True)])
+    assert html.count("Look at everything") == 1
+    assert "app.py" not in html
 
 
 def test_what_needs_the_app_ended_has_none() -> None:
-    html = health_html([Check("Databases", CheckState.PROBLEM, "Damaged.", "End the app.", "recover chats.sqlite3")])
+    html = health_html([Check("Databases", CheckState.PROBLEM, "Damaged.", "End the app, then save it", "recover a b")])
     assert "<button" not in html
-    assert "End the app." in html
+    assert "End the app, then save it: python3 app.py doctor --fix &#x27;recover a b&#x27;" in html
 
 
 def test_what_is_being_done_is_told_line_by_line() -> None:

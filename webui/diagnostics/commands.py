@@ -39,7 +39,11 @@ def run_doctor(paths: Paths, loaders: Mapping[str, LoaderSpec], *, as_json: bool
     advice = _advice(facts)
     if as_json:
         recommended = {key: value for key, value in asdict(advice).items() if key != "gpus"}
-        report = {"state": state, "checks": [asdict(found) for found in checks], "recommendation": recommended}
+        report = {
+            "state": state,
+            "checks": [{**asdict(found), "fix": found.remedy} for found in checks],
+            "recommendation": recommended,
+        }
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
         _write(checks)
@@ -117,4 +121,8 @@ def _write(checks: Sequence[Check]) -> None:
     for found in checks:
         sys.stdout.write(f"{_MARKS[found.state]:<8} {found.name:<{width}}  {found.sentence}\n")
         if found.fix:
-            sys.stdout.write(f"{'':<8} {'':<{width}}  → {found.fix}\n")
+            sys.stdout.write(f"{'':<8} {'':<{width}}  → {found.remedy}\n")
+    if any(found.untried for found in checks):
+        sys.stdout.write(
+            "\nNot everything was tried and looked into; that takes longer: python3 app.py doctor --full\n"
+        )

@@ -47,11 +47,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether the backend's parts are on this machine. `version` is that of its main package or executable."""
+    """Whether the backend's parts are on this machine. `version` is that of its main package or executable. `hint` says
+    how to get them where the app cannot install them.
+    """
 
     ok: bool
     reason: str
     version: str | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

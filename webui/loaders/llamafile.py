@@ -163,7 +163,7 @@ def _find(spec: LoaderSpec, facts: ModelFacts | None, parameters: Mapping[str, A
     try:
         path: Path = find_program(str(parameters.get("executable", "")), facts)
     except AppError as error:
-        return Availability(False, error.message)
+        return Availability(False, error.message, hint=error.hint)
     return Availability(True, f"uses {path}")
 
 

@@ -30,7 +30,8 @@ class BackendState:
     `devices` are the device kinds (cpu, cuda, …) its build can use on this machine. `reason` is one sentence: why it
     cannot be used, or what the build leaves unused, or that all is well. `requirements` names the file `install` uses,
     `pinned` the version in it. `before` is the version that a roll-back would put back, where one is kept.
-    `interrupted` says that an installation began and did not come to its end.
+    `interrupted` says that an installation began and did not come to its end. `hint` says how to get a backend that
+    the app does not install.
     """
 
     name: str
@@ -43,6 +44,7 @@ class BackendState:
     pinned: str | None = None
     before: str | None = None
     interrupted: bool = False
+    hint: str = ""
 
 
 def check(
@@ -65,6 +67,7 @@ def check(
         pinned=_pinned(spec),
         before=(kept.version(spec.distributions[0]) or found.version) if kept and spec.distributions else None,
         interrupted=was_cut_off(name),
+        hint=found.hint,
     )
 
 

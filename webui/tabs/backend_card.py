@@ -74,6 +74,7 @@ def card_html(place: int, spec: LoaderSpec, state: BackendState, *, enabled: boo
     reason = "its last installation was cut off: repair it, or roll it back" if state.interrupted else state.reason
     tone: Tone = "plain" if not enabled else "ok" if state.installed and not state.interrupted else "problem"
     sentence = reason if enabled else f"switched off; {reason}"
+    hint = f"<p>{escape(state.hint)}</p>" if state.hint else ""
     opens = [FORMAT_WORDS.get(str(item), str(item)) for item in sorted(spec.formats)]
     rows = [
         ("Installed", _version(state)),
@@ -82,7 +83,7 @@ def card_html(place: int, spec: LoaderSpec, state: BackendState, *, enabled: boo
     ]
     return (
         f'<section class="backend card" id="backend-card-{escape(spec.name)}" data-backend="{escape(spec.name)}">'
-        f'<h3><span class="place">{place}</span> {escape(spec.title)}</h3>{verdict_html(tone, sentence)}'
+        f'<h3><span class="place">{place}</span> {escape(spec.title)}</h3>{verdict_html(tone, sentence)}{hint}'
         f'<p class="summary">{escape(spec.summary)}</p>{facts_html(rows)}'
         f'<div class="card-actions">{_switch(spec, enabled)}'
         f"{_button(spec, 'up', '↑', f'Try {spec.title} earlier', place > 1)}"

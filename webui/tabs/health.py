@@ -207,13 +207,17 @@ def build(context: AppContext, timer: gr.Timer) -> None:
 
 def health_html(checks: Sequence[Check]) -> str:
     """One line for each check, with what to do where it is not in order, and a button where the page can do it."""
-    return f'<ul class="health">{"".join(map(_line, checks))}</ul>'
+    more = '<p class="hint">“Look at everything” tries and looks into what was not yet.</p>'
+    untried = any(check.untried for check in checks)
+    return f'<ul class="health">{"".join(map(_line, checks))}</ul>{more if untried else ""}'
 
 
 def _line(check: Check) -> str:
     wrong = check.state is not CheckState.OK
-    fix = f'<span class="fix">{escape(check.fix)}</span>' if check.fix and wrong else ""
-    if wrong and check.action and possible(check.action, running=True):
+    button = check.action is not None and possible(check.action, running=True)
+    words = f"{check.fix}:" if button else check.remedy
+    fix = f'<span class="fix">{escape(words)}</span>' if check.fix and wrong else ""
+    if wrong and check.action and button:
         label = escape(label_of(check.action))
         fix += (
             f'<div class="offers fix"><button type="button" data-fix="{mark_of(check.action)}">{label}</button></div>'

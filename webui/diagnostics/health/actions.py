@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.diagnostics.health import files, machine, packages
-from webui.diagnostics.health.check import Check, HealthFacts
+from webui.diagnostics.health.check import Check, HealthFacts, command_of
 from webui.diagnostics.health.examination import remember_trial, try_backend
 from webui.diagnostics.health.salvage import salvage
 from webui.errors import AppError, InvalidRequest, StorageFailed
@@ -88,9 +88,7 @@ async def mend(action: str, surgery: Surgery, checks: Iterable[Check]) -> AsyncG
         )
     name, _, about = action.partition(" ")
     if not possible(action, running=surgery.running):
-        raise InvalidRequest(
-            "The app has to be ended for that.", hint=f"Then run: python3 app.py doctor --fix '{action}'"
-        )
+        raise InvalidRequest("The app has to be ended for that.", hint=f"Then run: {command_of(action)}")
     try:
         async for line in VERBS[name].work(surgery, about):
             yield line

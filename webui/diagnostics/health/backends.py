@@ -25,6 +25,8 @@ LATEST_LOADS = 4
 OFTEN = 3
 """A loader that failed this many times in its latest loads is worth a word."""
 FIRST_CHOICE = "xllamacpp"
+REPAIR = "Repair it"
+"""What leads to the action `repair`."""
 DAY_SECONDS = 86_400
 COMPILED = (".so", ".pyd", ".dll", ".dylib")
 
@@ -37,7 +39,7 @@ def engines(facts: HealthFacts) -> Iterator[Check]:
         yield problem(
             "Backends",
             "No backend is installed, so no model can be loaded.",
-            f"Install one on the Backend tab, or run: python3 app.py setup {FIRST_CHOICE}",
+            "Install one",
             f"install {FIRST_CHOICE}",
         )
     for state in states:
@@ -47,25 +49,22 @@ def engines(facts: HealthFacts) -> Iterator[Check]:
 def _engine(state: BackendState, facts: HealthFacts, *, preferred: bool) -> Check:
     name, label = state.name, f"Backend {state.name}"
     spec = facts.loaders[name]
-    repair, command = (
-        f"repair {name}",
-        f"Repair it on the Backend tab, or run: python3 app.py doctor --fix 'repair {name}'",
-    )
+    repair = f"repair {name}"
     if not state.installed:
         return _absent(state, spec, label, preferred=preferred)
     damage = _damage(spec, state)
     if damage:
-        return problem(label, f"It is not installed properly: {damage[0]}.", command, repair)
+        return problem(label, f"It is not installed properly: {damage[0]}.", REPAIR, repair)
     trial = facts.evidence.get(KIND, name, stamp(spec, facts))
     if trial is not None and trial.get("error"):
         error = AppError.from_dict(trial["error"])
-        return problem(label, f"It did not run a test model: {error.message}", error.hint or command, repair)
+        return problem(label, f"It did not run a test model: {error.message}", _then(error.hint, REPAIR), repair)
     if state.version and state.pinned and state.version.partition("+")[0] != state.pinned:
         return warning(
-            label, f"Version {state.version} is installed; {state.pinned} is what was tested.", command, repair
+            label, f"Version {state.version} is installed; {state.pinned} is what was tested.", REPAIR, repair
         )
     devices = f" on {', '.join(state.devices)}" if state.devices else ""
-    return fine(label, f"{state.version or 'There'}{devices}{_tried(trial, facts.now)}.")
+    return fine(label, f"{state.version or 'There'}{devices}{_tried(trial, facts.now)}.", untried=trial is None)
 
 
 def _damage(spec: LoaderSpec, state: BackendState) -> list[str]:
@@ -78,18 +77,19 @@ def _damage(spec: LoaderSpec, state: BackendState) -> list[str]:
 def _absent(state: BackendState, spec: LoaderSpec, label: str, *, preferred: bool) -> Check:
     reason = state.reason.rstrip(".")
     if state.interrupted:
-        fix = f"Install it again on the Backend tab, or run: python3 app.py setup {state.name}"
-        return problem(label, "An installation of it was cut off before its end.", fix, f"install {state.name}")
+        return problem(
+            label, "An installation of it was cut off before its end.", "Install it again", f"install {state.name}"
+        )
     there = [distribution for distribution in spec.distributions[:1] if _version(distribution)]
-    install = f"Install it on the Backend tab, or run: python3 app.py setup {state.name}"
     if there:
-        return problem(label, f"Only a part of it is installed: {reason}.", install, f"repair {state.name}")
+        return problem(label, f"Only a part of it is installed: {reason}.", "Install it", f"repair {state.name}")
     if preferred:
         return problem(
             label,
             f"It is the backend of your settings, and it cannot be used: {reason}.",
-            f"{install if state.requirements else state.reason} Or let the app choose: "
-            "python3 app.py doctor --fix 'reset backends.preferred_backend'",
+            "Let the app choose under Choice on the Backend tab, or install it"
+            if state.requirements
+            else f"{state.hint} Or let the app choose".strip(),
             f"install {state.name}" if state.requirements else "reset backends.preferred_backend",
         )
     return Check(label, CheckState.OK, f"Not here, which is fine as long as it is not needed: {reason}.")
@@ -112,9 +112,14 @@ def loads(facts: HealthFacts) -> Iterator[Check]:
             yield warning(
                 f"Loads with {name}",
                 f"{len(errors)} of the last {len(latest)} failed, mostly with {code}.",
-                hint_of(code).replace("NAME", name),
+                "Repair it" if installation else _then(hint_of(code).replace("NAME", name), "See whether it works now"),
                 f"repair {name}" if installation else f"try {name}",
             )
+
+
+def _then(hint: str, words: str) -> str:
+    """A hint, closed as a sentence, and what comes after it."""
+    return f"{hint.rstrip('.')}. {words}" if hint else words
 
 
 def _cut_short(spec: LoaderSpec) -> list[str]:
@@ -136,7 +141,7 @@ def stamp(spec: LoaderSpec, facts: HealthFacts) -> str:
 
 def _tried(trial: Found | None, now: float) -> str:
     if trial is None:
-        return ", not tried yet: python3 app.py doctor --full does"
+        return ", not tried yet"
     days = max(0, round((now - float(trial.get("at", now))) / DAY_SECONDS))
     when = "today" if days == 0 else "yesterday" if days == 1 else f"{days} days ago"
     seconds = f", in {trial['seconds']:.1f} s" if trial.get("seconds") else ""

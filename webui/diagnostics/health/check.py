@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,9 @@ class Check:
     """One line of the health list. `fix` is empty where there is nothing to do.
 
     `action` names what mends it, for a button or `doctor --fix`: a verb of `webui.diagnostics.health.actions` and what
-    it is about. It is `None` where only a person can mend it, in the way `fix` says.
+    it is about. It is `None` where only a person can mend it, in the way `fix` says. With an action, `fix` ends with
+    the words that lead to it, open for a colon: on a page the button follows, elsewhere the command (`remedy`).
+    `untried` says that a thorough look, which nobody has taken yet, would tell more.
     """
 
     name: str
@@ -37,6 +40,12 @@ class Check:
     sentence: str
     fix: str = ""
     action: str | None = None
+    untried: bool = False
+
+    @property
+    def remedy(self) -> str:
+        """What to do, for where there are no buttons."""
+        return f"{self.fix}: {command_of(self.action)}" if self.action else self.fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,13 @@ class HealthFacts:
         return chosen or self.paths.models
 
 
-def fine(name: str, sentence: str) -> Check:
-    return Check(name, CheckState.OK, sentence)
+def command_of(action: str) -> str:
+    """The command that carries out an action, as a shell takes it."""
+    return f"python3 app.py doctor --fix {shlex.quote(action)}"
+
+
+def fine(name: str, sentence: str, *, untried: bool = False) -> Check:
+    return Check(name, CheckState.OK, sentence, untried=untried)
 
 
 def warning(name: str, sentence: str, fix: str, action: str | None = None) -> Check:

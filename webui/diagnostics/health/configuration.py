@@ -13,6 +13,7 @@ import psutil
 
 from webui.diagnostics.health.check import Check, HealthFacts, fine, is_there, problem, warning
 from webui.errors import AppError, InvalidSetting
+from webui.migration.forms import is_older
 from webui.settings.last_good import last_good
 from webui.settings.layers import COMMAND_LINE
 
@@ -27,27 +28,44 @@ def settings(facts: HealthFacts) -> Iterator[Check]:
             return  # told under Permissions, where the way out is
         source = str(found.facts.get("source", ""))
         action = _whole_file(facts.paths.settings_file) if source == str(facts.paths.settings_file) else None
-        mend = f" Or start without it: {_command(action)}" if action else ""
+        mend = " Or start without it" if action else ""
         yield problem("Configuration", f"The settings cannot be read: {found.message}.", found.hint + mend, action)
         return
+    shared = facts.paths.backend_config
+    older = _is_of_the_older_app(shared)
+    if older:
+        yield warning(
+            "Configuration",
+            f"{shared.name} is one of the older app: what it sets does not hold.",
+            "Carry it over under “Settings of the older app” on the Backend tab, or run: python3 app.py migrate",
+        )
     for error in found.problems:
-        yield _left_aside(error, facts)
+        if not (older and error.facts.get("source") == shared.name):
+            yield _left_aside(error, facts)
     if not found.problems:
         yield fine("Configuration", "All settings are understood.")
+
+
+def _is_of_the_older_app(file: Path) -> bool:
+    """Its keys are then no mistakes, and nothing of it is to be taken out."""
+    try:
+        return is_older(json.loads(file.read_text("utf-8-sig")))
+    except (OSError, ValueError):  # not there, or told as a whole
+        return False
 
 
 def _left_aside(error: InvalidSetting, facts: HealthFacts) -> Check:
     """One problem, with the way out that fits the place it stands in."""
     source, key = str(error.facts.get("source", "")), str(error.facts.get("key", ""))
-    sentence = f"Left aside: {error.message.rstrip('.')}."
+    sentence = f"Left aside: {error.message.rstrip('.')}{'' if error.message.endswith('?') else '.'}"
     yours, shared = facts.paths.settings_file, facts.paths.backend_config
     files = {str(yours): yours, shared.name: shared}
     if key and (source in files or key in facts.loaders):
         action = f"reset {key}"
-        return warning("Configuration", sentence, f"{error.hint} Or take it out: {_command(action)}".strip(), action)
+        return warning("Configuration", sentence, f"{error.hint} Or take it out".strip(), action)
     if source in files:
         action = _whole_file(files[source])
-        return warning("Configuration", sentence, f"{error.hint} Or do without it: {_command(action)}", action)
+        return warning("Configuration", sentence, f"{error.hint} Or do without it".strip(), action)
     return warning("Configuration", sentence, error.hint or f"Correct it in {source or 'the environment'}.")
 
 
@@ -63,14 +81,12 @@ def per_model(facts: HealthFacts) -> Iterator[Check]:
     data, reason = _saved(file)
     if reason:
         action = f"set-aside {file.name}"
-        yield problem(name, f"{file.name} cannot be read: {reason}.", f"Move it aside: {_command(action)}", action)
+        yield problem(name, f"{file.name} cannot be read: {reason}.", "Move it aside", action)
         return
     wrong = [(path, reason) for path, entry in data.items() if (reason := _wrong(entry, facts))]
     for path, reason in wrong:
         action = f"forget-model {path}"
-        yield warning(
-            name, f"What is saved for {path} cannot be used: {reason}.", f"Drop it: {_command(action)}", action
-        )
+        yield warning(name, f"What is saved for {path} cannot be used: {reason}.", "Drop it", action)
     if not wrong:
         yield fine(name, f"{len(data)} are saved, and in order." if data else "None are saved.")
 
@@ -126,7 +142,7 @@ def port(facts: HealthFacts) -> Iterator[Check]:
         yield warning("Port", sentence, "End that program, or choose another port with --port.")
         return
     action = f"use-port {other}"
-    yield warning("Port", sentence, f"End that program, or use another port from now on: {_command(action)}", action)
+    yield warning("Port", sentence, "End that program, or use another port from now on", action)
 
 
 def _refusal(host: str, number: int) -> str:
@@ -152,7 +168,3 @@ def _holder(number: int) -> str:
                 words = psutil.Process(connection.pid).cmdline()[:2]
                 return f"{' '.join(words) or 'a program'} (process {connection.pid})"
     return ""
-
-
-def _command(action: str) -> str:
-    return f"python3 app.py doctor --fix '{action}'"

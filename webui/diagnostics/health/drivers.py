@@ -93,7 +93,7 @@ def _cuda(gpu: GpuFacts, state: BackendState) -> Iterator[Check]:
             "GPU driver",
             f"{gpu.name} (compute capability {gpu.compute_capability}) is older than what {state.name}'s build for "
             f"CUDA {major} contains code for.",
-            f"Install the build for this GPU on the Backend tab, or run: python3 app.py setup {state.name}",
+            "Install the build for this GPU",
             f"repair {state.name}",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import stat
 import tempfile
@@ -41,20 +42,20 @@ def permissions(facts: HealthFacts) -> Iterator[Check]:
         yield problem(
             "Permissions",
             f"{names(own)} cannot be read and written.",
-            "Open it again: python3 app.py doctor --fix restore-access",
+            "Open it again",
             "restore-access",
         )
     elif closed:
         yield problem(
             "Permissions",
             f"{names(closed)} belongs to somebody else and cannot be used.",
-            f"Take it over: sudo chown -R $USER '{home}'",
+            f"Take it over: sudo chown -R $USER {shlex.quote(str(home))}",
         )
     elif shown := shown_secrets(facts):
         yield warning(
             "Permissions",
             f"Other users of this machine can read the keys in {names(shown)}.",
-            "Keep it to yourself: python3 app.py doctor --fix hide-secrets",
+            "Keep it to yourself",
             "hide-secrets",
         )
     else:
@@ -93,7 +94,7 @@ def databases(facts: HealthFacts) -> Iterator[Check]:
         yield problem(
             "Databases",
             f"{relative} is damaged: {reason}.",
-            f"End the app, then save what can be read of it: python3 app.py doctor --fix 'recover {relative}'",
+            "End the app, then save what can be read of it",
             f"recover {relative}",
         )
     if not wrong:
@@ -130,7 +131,7 @@ def leftovers(facts: HealthFacts) -> Iterator[Check]:
         "Leftovers",
         f"{len(found)} files or folders were left over by work that was cut off ({names([p.name for p in found])}), "
         f"{taken / MIB:.1f} MiB.",
-        "Remove them: python3 app.py doctor --fix free",
+        "Remove them",
         "free",
     )
 
@@ -153,7 +154,7 @@ def logs(facts: HealthFacts) -> Iterator[Check]:
         yield warning(
             "Logs",
             f"They take {taken / MIB:.0f} MiB in {folder}.",
-            "Remove the old ones: python3 app.py doctor --fix clear-logs",
+            "Remove the old ones",
             "clear-logs",
         )
     else:

@@ -117,7 +117,7 @@ def clock(facts: HealthFacts) -> Iterator[Check]:
             "Clock",
             f"{len(late)} files in the app's home are dated in the future ({names([file.name for file in late])}): the "
             "clock is wrong, or was.",
-            f"{_set_clock()}. If it is right now, correct the files' times: python3 app.py doctor --fix correct-times",
+            f"{_set_clock()}. If it is right now, correct the files' times",
             "correct-times",
         )
         return
@@ -127,7 +127,7 @@ def clock(facts: HealthFacts) -> Iterator[Check]:
             "Clock",
             f"It was set {'forward' if jumped > 0 else 'back'} by {abs(jumped) / MINUTE:.0f} minutes since the last "
             "look; what was measured meanwhile may be off.",
-            "If it is right now, take it as it is: python3 app.py doctor --fix accept-clock",
+            "If it is right now, take it as it is",
             "accept-clock",
         )
         return

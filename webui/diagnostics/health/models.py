@@ -32,7 +32,7 @@ def listed(facts: HealthFacts) -> Iterator[Check]:
         yield problem(
             "Models",
             f"The models folder {folder} does not exist.",
-            "Make it: python3 app.py doctor --fix make-models-folder. Or change models.directory in the settings.",
+            "Change models.directory in the settings, or make the folder",
             "make-models-folder",
         )
         return
@@ -43,14 +43,14 @@ def listed(facts: HealthFacts) -> Iterator[Check]:
     for entry in found:
         if not isinstance(entry, ModelFacts):
             name = relative(entry.path, folder)
-            yield warning("Models", f"{name}: {entry.error.message}", _aside(name, entry.error), f"set-aside {name}")
+            yield warning("Models", f"{name}: {entry.error.message}", _aside(entry.error), f"set-aside {name}")
     if whole:
         yield fine("Models", f"{len(whole)} in {folder}.")
     elif not found:
         yield warning(
             "Models",
             f"There is no model in {folder}.",
-            "Put a GGUF file there, or fetch the small starter model: python3 app.py doctor --fix fetch-starter",
+            "Put a GGUF file there, or fetch the small starter model",
             "fetch-starter",
         )
 
@@ -68,15 +68,14 @@ def sound(facts: HealthFacts) -> Iterator[Check]:
     if not wrong and sound_ones:
         yield fine("Model files", f"{sound_ones} were looked into and are sound.")
     elif not wrong:
-        yield fine("Model files", "Not looked into yet: python3 app.py doctor --full does.")
+        yield fine("Model files", "Not looked into yet.", untried=True)
 
 
 def _damaged(path: Path, error: AppError, facts: HealthFacts) -> Check:
     if path.name in KNOWN:
-        fix = "Fetch it again: python3 app.py doctor --fix fetch-starter"
-        return problem("Model files", error.message, fix, "fetch-starter")
+        return problem("Model files", error.message, "Fetch it again", "fetch-starter")
     name = relative(path, facts.models)
-    return problem("Model files", error.message, _aside(name, error), f"set-aside {name}")
+    return problem("Model files", error.message, _aside(error), f"set-aside {name}")
 
 
 def stamp(model: ModelFacts) -> str:
@@ -89,8 +88,8 @@ def relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
-def _aside(name: str, error: AppError) -> str:
-    return f"{error.hint} Or move it aside: python3 app.py doctor --fix 'set-aside {name}'"
+def _aside(error: AppError) -> str:
+    return f"{error.hint} Or move it aside"
 
 
 def _status(file: Path) -> tuple[int, int]:

@@ -69,7 +69,7 @@ def pins(facts: HealthFacts) -> Iterator[Check]:
     yield (problem if absent else warning)(
         "Packages",
         f"The packages differ from what was tested; {'; '.join(parts)}.",
-        f"Install the right ones: python3 app.py doctor --fix 'packages {wrong}'",
+        "Install the right ones",
         f"packages {wrong}",
     )
 
@@ -83,7 +83,7 @@ def remains(_: HealthFacts) -> Iterator[Check]:
     yield warning(
         "Package files",
         f"Installations that were cut off left {len(found)} folders behind: {names([path.name for path in found])}.",
-        "Remove them: python3 app.py doctor --fix clear-packages",
+        "Remove them",
         "clear-packages",
     )
 
@@ -110,8 +110,7 @@ def conflicts(facts: HealthFacts) -> Iterator[Check]:
         yield warning(
             "Package conflicts",
             f"{package.name} {package.version} needs {names(needs)}, which is not what is installed.",
-            f"{'Install what was tested' if action.startswith('packages') else 'Remove it if you can do without it'}: "
-            f"python3 app.py doctor --fix '{action}'",
+            "Install what was tested" if action.startswith("packages") else "Remove it if you can do without it",
             action,
         )
 
