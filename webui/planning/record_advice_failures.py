@@ -15,6 +15,7 @@ from webui.planning.record_rules import (
     RecordAdvice,
     between,
     codes,
+    in_use,
     loads_of,
     recent,
     replies_of,
@@ -83,7 +84,7 @@ def model_never_loads(record: Record, here: Here) -> Iterator[RecordAdvice]:
 def replies_fail(record: Record, here: Here) -> Iterator[RecordAdvice]:
     """Replies of a model end with an error again and again."""
     grouped = replies_of(record, here, LATELY)
-    for (model, loader), replies in grouped.items():
+    for (model, loader), replies in in_use(record, here, LATELY).items():
         failed = [one for one in replies if one.outcome == "failed" and one.code not in NOT_ITS_FAULT]
         if len(replies) < FEWEST_REPLIES or len(failed) < max(3, OFTEN * len(replies)):
             continue

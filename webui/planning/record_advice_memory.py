@@ -15,10 +15,10 @@ from webui.planning.record_rules import (
     RecordAdvice,
     between,
     codes,
+    in_use,
     loads_of,
     occasions,
     recent,
-    replies_of,
 )
 from webui.planning.robust import slope
 from webui.planning.words import size
@@ -141,7 +141,7 @@ def failing_at_context(record: Record, here: Here) -> Iterator[RecordAdvice]:
 
 def context_too_short(record: Record, here: Here) -> Iterator[RecordAdvice]:
     """Prompts do not fit the context again and again."""
-    for (model, loader), replies in replies_of(record, here, LATELY).items():
+    for (model, loader), replies in in_use(record, here, LATELY).items():
         same = [one for one in replies if one.under.context == replies[-1].under.context]
         refused = [one for one in same if one.code == "context_too_long"]
         context = replies[-1].under.context
@@ -162,7 +162,7 @@ def context_unused(record: Record, here: Here) -> Iterator[RecordAdvice]:
     """A model that fills much of the memory has a context that nobody uses."""
     if here.memory is None:
         return
-    for (model, loader), replies in replies_of(record, here, WEEKS).items():
+    for (model, loader), replies in in_use(record, here, WEEKS).items():
         context = replies[-1].under.context
         same = [one for one in replies if one.under.context == context and one.memory]
         if context < LARGE_CONTEXT or len(same) < 30 or occasions(same) < 3:

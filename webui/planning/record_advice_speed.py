@@ -18,9 +18,9 @@ from webui.planning.record_rules import (
     RecordAdvice,
     alone,
     day,
+    in_use,
     occasions,
     recent,
-    replies_of,
     speeds,
     told,
 )
@@ -73,7 +73,7 @@ def faster_backend(record: Record, here: Here) -> Iterator[RecordAdvice]:
 
 def slower_since(record: Record, here: Here) -> Iterator[RecordAdvice]:
     """Speed fell when the engine, the driver, a setting or the device changed."""
-    for (model, loader), replies in replies_of(record, here, WEEKS).items():
+    for (model, loader), replies in in_use(record, here, WEEKS).items():
         for before, after in _changes(alone(replies)):
             ratio = ratio_of(speeds(after), speeds(before), FEWEST)
             if ratio is None or ratio.value > SLOWER or not ratio.surely_less:
@@ -84,7 +84,7 @@ def slower_since(record: Record, here: Here) -> Iterator[RecordAdvice]:
 
 def drifting(record: Record, here: Here) -> Iterator[RecordAdvice]:
     """Replies of the last days are slower, and nothing that is known has changed."""
-    for (model, loader), replies in replies_of(record, here, WEEKS).items():
+    for (model, loader), replies in in_use(record, here, WEEKS).items():
         same = _as_now(alone(replies))
         since = here.now - DRIFT_DAYS * DAY_SECONDS
         before, after = [one for one in same if one.at < since], [one for one in same if one.at >= since]
@@ -106,7 +106,7 @@ def drifting(record: Record, here: Here) -> Iterator[RecordAdvice]:
 
 def late_first_token(record: Record, here: Here) -> Iterator[RecordAdvice]:
     """The first words take long because long prompts are read slowly."""
-    for (model, loader), replies in replies_of(record, here, LATELY).items():
+    for (model, loader), replies in in_use(record, here, LATELY).items():
         known = [one for one in alone(replies) if one.first_token is not None and one.prompt_speed]
         if len(known) < FEWEST:
             continue
@@ -134,7 +134,7 @@ def late_first_token(record: Record, here: Here) -> Iterator[RecordAdvice]:
 
 def waiting_in_line(record: Record, here: Here) -> Iterator[RecordAdvice]:
     """Replies wait for others to end, and the engine could write several at once."""
-    for (model, loader), replies in replies_of(record, here, LATELY).items():
+    for (model, loader), replies in in_use(record, here, LATELY).items():
         waits = [one.queued for one in replies]
         waited = [one for one in waits if one >= WAITED_SECONDS]
         if len(waits) < 10 or len(waited) < len(waits) / 2 or any(one.shared for one in replies):
@@ -158,7 +158,7 @@ def idle_gpu(record: Record, here: Here) -> Iterator[RecordAdvice]:
     """There is a GPU, and the model is computed elsewhere."""
     if not here.gpu:
         return
-    for (model, loader), replies in replies_of(record, here, LATELY).items():
+    for (model, loader), replies in in_use(record, here, LATELY).items():
         same = _as_now(alone(replies))
         sampled = [one.gpu_use for one in same if one.gpu_use is not None]
         on_cpu = len(same) >= FEWEST and same[-1].under.device == "cpu"

@@ -18,6 +18,10 @@ DAY_SECONDS = 86400.0
 WEEKS = 30.0
 """Days that most rules look back: what was longer ago says little of now."""
 LATELY = 14.0
+CLOCK_SECONDS = 3600.0
+"""A clock that was set right just now may have been wrong by so much."""
+IN_USE = 10
+"""A backend is given up when so many replies were written with others since."""
 SHALLOW = 2048
 """Contexts with fewer tokens than this count as equally deep; beyond, depth doubles."""
 
@@ -125,13 +129,25 @@ Key = tuple[str, str]
 
 
 def recent(records: Sequence[Any], here: Here, days: float) -> list[Any]:
-    """Those of the last `days`, oldest first."""
-    return sorted((one for one in records if one.at > here.now - days * DAY_SECONDS), key=lambda one: one.at)
+    """Those of the last `days`, oldest first. A clock that was wrong made records that are yet to come: they tell
+    nothing of what was last.
+    """
+    since = here.now - days * DAY_SECONDS
+    return sorted((one for one in records if since < one.at <= here.now + CLOCK_SECONDS), key=lambda one: one.at)
 
 
 def replies_of(record: Record, here: Here, days: float) -> dict[Key, list[ReplyRecord]]:
     """The replies of the last `days` by model and loader, oldest first."""
     return _grouped(recent(record.replies, here, days))
+
+
+def in_use(record: Record, here: Here, days: float) -> dict[Key, list[ReplyRecord]]:
+    """As `replies_of`, without backends that were given up for another one: how they are is no matter any more."""
+    lately: defaultdict[str, list[str]] = defaultdict(list)
+    for one in recent(record.replies, here, days):
+        lately[one.under.model].append(one.under.loader)
+    found = replies_of(record, here, days)
+    return {(model, loader): its for (model, loader), its in found.items() if loader in lately[model][-IN_USE:]}
 
 
 def loads_of(record: Record, here: Here, days: float) -> dict[Key, list[LoadRecord]]:
