@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from webui.diagnostics.tuning import Tunings
 from webui.errors import AppError, InvalidSetting
 from webui.extensions import ExtensionHost
 from webui.hardware import detect, memory, this_host
-from webui.hardware.choice import GpuChoice, choose, environment
+from webui.hardware.choice import GpuChoice
 from webui.hardware.facts import (
     GpuFacts,
     HardwareFacts,
@@ -48,6 +48,7 @@ from webui.pool import LoadRequest, Pool, PoolStatus
 from webui.pool.choosing import Devices
 from webui.pool.decision_log import DecisionLog
 from webui.pool.experience import Experience
+from webui.pool.gpus import chosen, devices, usable
 from webui.pool.history import History
 from webui.pool.measurements import Measurements
 from webui.pool.metrics import Metrics
@@ -56,7 +57,6 @@ from webui.pool.plans import Plans
 from webui.pool.recorder import Sources
 from webui.pool.tuned import Tuned
 from webui.settings import ModelSettings, Settings, SettingsStore
-from webui.settings.profiles import share_text
 from webui.settings.watch import FileWatch
 from webui.setup.abilities import Abilities
 from webui.setup.installations import Installations
@@ -213,9 +213,9 @@ class AppContext:
         """Load by catalogue name, path or facts. What is not given comes from what was saved for this model."""
         facts = model if isinstance(model, ModelFacts) else await asyncio.to_thread(self.catalogue.find, model)
         saved = self.model_settings.get(facts.path)
-        chosen = loader or saved.get("loader") or self.settings.backends.preferred_backend or "auto"
+        name = loader or saved.get("loader") or self.settings.backends.preferred_backend or "auto"
         values = dict(parameters) if parameters is not None else dict(saved.get("parameters", {}))
-        return await self.pool.load(LoadRequest(facts, chosen, values))
+        return await self.pool.load(LoadRequest(facts, name, values))
 
     async def hardware(self, *, refresh: bool = False) -> HardwareFacts:
         """The machine's facts; looked up once, in a thread, and again when `refresh` asks for it."""
@@ -246,13 +246,13 @@ class AppContext:
 
     def full_parameters(self, loader: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The full parameters that a load with `parameters` would have."""
-        spec, devices = self.loaders[loader], self.devices()
+        spec, allowed = self.loaders[loader], self.devices()
         asked = {
-            **keep_known(spec.parameters, devices.parameters),
+            **keep_known(spec.parameters, allowed.parameters),
             **self.settings.backends.parameters(loader),
             **keep_known(spec.parameters, parameters),
         }
-        asked |= spec.cpu_parameters if devices.processor else {}
+        asked |= spec.cpu_parameters if allowed.processor else {}
         return dict(spec.parameters.parse(asked, where=f"the parameters of {spec.title}").model_dump(mode="json"))
 
     def usable_gpus(self, loader: str, gpus: tuple[GpuFacts, ...]) -> tuple[GpuFacts, ...]:
@@ -262,30 +262,22 @@ class AppContext:
         known = next((ability for ability in self.abilities.known() if ability.loader == loader), None)
         if known is not None and known.told and not known.devices:
             return ()
-        chosen = self.gpu_choice(gpus).gpus
-        return tuple(gpu for gpu in chosen if not gpu.integrated) or chosen
+        allowed = self.gpu_choice(gpus).gpus
+        return tuple(gpu for gpu in allowed if not gpu.integrated) or allowed
 
     def engines(self) -> Engines:
         """What is known of the engines here, as far as it is known without asking them. Looks at the disk."""
-        usable = bool(self.gpu_choice().gpus)
-        return engines_here(self.detected(), self.abilities.known(), self.loaders, gpu=usable)
+        gpu = bool(self.gpu_choice().gpus)
+        return engines_here(self.detected(), self.abilities.known(), self.loaders, gpu=gpu)
 
     def gpu_choice(self, gpus: tuple[GpuFacts, ...] | None = None) -> GpuChoice:
         """Which of `gpus`, or of those that were detected, models may use by the settings as they are."""
-        profile = self.settings.hardware.in_use()
-        among = self.detected().gpus if gpus is None else gpus
-        return choose(among, profile.gpus, processor=self._processor_alone, split=profile.split)
-
-    @property
-    def _processor_alone(self) -> bool:
-        return self.settings.hardware.in_use().processor or not self.settings.backends.gpu_enabled
+        return chosen(self.settings, self.detected().gpus if gpus is None else gpus)
 
     def usable(self, *, now: bool = False) -> HardwareFacts:
         """The machine as models may use it: without the GPUs that are left out. `now` looks at the GPUs anew."""
         facts = self.detected()
-        facts = detect(self.paths.models) if now and facts.gpus else facts
-        choice = self.gpu_choice(facts.gpus)
-        return replace(facts, gpus=choice.gpus, problems=() if choice.left_out else facts.problems)
+        return usable(self.settings, detect(self.paths.models) if now and facts.gpus else facts)
 
     def free_on_devices(self) -> int | None:
         """Free bytes of the GPUs that models may use, at this moment."""
@@ -293,10 +285,7 @@ class AppContext:
 
     def devices(self) -> Devices:
         """What the choice of GPUs means for a worker; holds from its start to its end."""
-        choice = self.gpu_choice()
-        split = {"tensor_split": ",".join(map(share_text, choice.split))} if choice.split else {}
-        processor = self._processor_alone or (bool(choice.left_out) and not choice.gpus)
-        return Devices(environment(choice), split, processor=processor)
+        return devices(self.settings, self.detected().gpus)
 
     def save_settings(self, changes: Mapping[str, Any]) -> Settings:
         """Validate and write `changes` (dotted keys); from now on they hold. Raises `InvalidSetting`."""

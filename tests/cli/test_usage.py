@@ -15,10 +15,13 @@ from webui.cli.assignments import known_loader, read_assignments, sort_out
 from webui.cli.columns import amount, rate, seconds, size
 from webui.cli.ending import FAILED, INTERRUPTED, WRONG_USAGE, WrongUsage, status_of
 from webui.cli.models import INSPECTED
+from webui.cli.session import in_app
+from webui.context import AppContext
 from webui.errors import CorruptFile
 from webui.loaders import LOADERS
 from webui.loaders.sampling import SamplingParameters
 from webui.paths import PROJECT_ROOT, Paths
+from webui.planning.speed import Speed
 
 HEAVY = {"gradio", "numpy", "pydantic", "fastapi", "torch", "transformers", "llama_cpp", "xllamacpp", "ctransformers"}
 COMMANDS = ("run", "models", "inspect", "bench", "tune", "failures", "config", "migrate", "setup", "doctor", "test")
@@ -150,6 +153,23 @@ def test_inspect_reports_the_facts_and_judges_every_loader(models: Path, capsys:
     assert loaders["xllamacpp"]["compatible"]
     assert main(["inspect", "byte-level"]) == 0
     assert "BPE tokenizer" in capsys.readouterr().out
+
+
+def test_inspect_names_the_loader_that_a_load_would_take(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def ready() -> list[str]:
+        assert main(["inspect", "byte-level", "--json"]) == 0
+        return [one["loader"] for one in json.loads(capsys.readouterr().out)["compatible_loaders"] if one["ready"]]
+
+    async def measured(context: AppContext) -> list[str]:
+        """From now on the second of the loaders that were ready is known to be the fastest here."""
+        facts = context.catalogue.find("byte-level")
+        for name, tokens in zip(before, (10, 50), strict=False):
+            version = context.loaders[name].availability(facts, {}).version
+            context.measurements.add(facts, version, Speed(name, context.full_parameters(name, {}), tokens))
+        return [one.loader for one in context.pool.rank(facts) if one.suitable]
+
+    before = ready()
+    assert in_app(measured) == ready() == [before[1], before[0], *before[2:]]
 
 
 def test_an_unforeseen_error_is_a_sentence_and_a_traceback_only_on_request(

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.builders.gguf import tiny_llama_bpe
+from tests.hardware import machines
 from webui.cli import main
+from webui.diagnostics import commands
 from webui.diagnostics.commands import run_doctor
 from webui.diagnostics.health import Check, CheckState, HealthFacts, checks, gather, run_checks, worst
 from webui.diagnostics.health.actions import VERBS
@@ -182,6 +184,21 @@ def test_doctor_reports_the_same_as_json(facts: HealthFacts, capsys: pytest.Capt
     assert run_doctor(facts.paths, LOADERS, as_json=False) == status
     words = capsys.readouterr().out
     assert "Python" in words and report["recommendation"]["device"] in words
+
+
+def test_doctor_advises_for_the_gpus_that_models_may_use(
+    facts: HealthFacts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    hardware = machines.facts("nvidia-two-unequal", tmp_path)
+
+    def kind(settings: dict[str, object]) -> str:
+        chosen = Settings.load(facts.paths, environment={}, command_line=settings)
+        found = dataclasses.replace(facts, settings=chosen, hardware=hardware)
+        monkeypatch.setattr(commands, "gather", lambda paths, loaders: found)
+        run_doctor(facts.paths, ONE, as_json=True)
+        return str(json.loads(capsys.readouterr().out)["recommendation"]["kind"])
+
+    assert kind({}) != kind({"backends.gpu_enabled": False}) == "cpu"
 
 
 def test_doctor_starts_no_engine(facts: HealthFacts, monkeypatch: pytest.MonkeyPatch) -> None:

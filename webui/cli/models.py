@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from webui.cli import columns
-from webui.cli.session import all_loaders, open_catalogue, read_settings
+from webui.cli.session import in_app, open_catalogue, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from webui.context import AppContext
     from webui.models.catalogue import BrokenModel
     from webui.models.facts import ModelFacts
     from webui.planning.selection import Candidate
@@ -67,28 +69,23 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> int:
     """Say what is known of a model from its file, and which loaders can open it."""
-    from webui.planning.selection import rank
 
-    paths, settings = read_settings()
-    loaders, settings = all_loaders(paths, settings)
-    facts = open_catalogue(paths, settings).find(file)
-    candidates = rank(
-        facts,
-        loaders,
-        order=settings.backends.order,
-        enabled=settings.backends.enabled,
-        forced=None,
-        availability=lambda spec, of: spec.availability(of, settings.backends.parameters(spec.name)),
-    )
-    if json:
-        columns.write_json(report(facts, candidates))
-    else:
-        _write_lines(facts, candidates)
-    return 0
+    async def work(context: AppContext) -> int:
+        facts = await asyncio.to_thread(context.catalogue.find, file)
+        candidates = await asyncio.to_thread(context.pool.rank, facts)
+        if json:
+            columns.write_json(report(facts, candidates))
+        else:
+            _write_lines(facts, candidates)
+        return 0
+
+    return in_app(work)
 
 
 def report(facts: ModelFacts, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """The JSON of `inspect`. A loader is `compatible` if it opens the file, `ready` if it would do so here and now."""
+    """The JSON of `inspect`. A loader is `compatible` if it opens the file, `ready` if it would do so here and now; the
+    first that is ready is the one a load would take.
+    """
     return {
         "path": str(facts.path),
         "format": facts.format.value,
@@ -162,5 +159,8 @@ def _write_lines(facts: ModelFacts, candidates: Sequence[Candidate]) -> None:
     sys.stdout.write("\n")
     columns.write_table(
         ("loader", "opens it", "reason"),
-        [(one.loader, "yes" if one.suitable else "not here" if one.opens else "no", one.reason) for one in candidates],
+        [
+            (one.loader, "yes" if one.suitable else "not here" if one.opens else "no", one.chosen_because or one.reason)
+            for one in candidates
+        ],
     )

@@ -30,7 +30,7 @@ async def recommended(context: AppContext, facts: ModelFacts | None = None) -> R
     the first time.
     """
     if facts is None:
-        hardware = await context.hardware()
+        hardware = await asyncio.to_thread(context.usable)
         advice = recommend(hardware, await context.abilities.all())
         if not advice.order:
             raise MissingPackage("No backend is installed.", hint="Install one with: python3 app.py setup xllamacpp")

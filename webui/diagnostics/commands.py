@@ -17,7 +17,8 @@ from webui.loaders.contract import LoaderSpec
 from webui.loaders.devices import Ability, EngineDevice
 from webui.paths import Paths
 from webui.planning.recommendation import Recommendation, recommend
-from webui.settings import SettingsStore
+from webui.pool.gpus import usable
+from webui.settings import Settings, SettingsStore
 from webui.setup.abilities import Abilities
 from webui.setup.backends import check
 from webui.setup.terminal import TerminalProgress
@@ -100,9 +101,12 @@ def _examine(facts: HealthFacts) -> None:
 
 
 def _advice(facts: HealthFacts) -> Recommendation:
-    """From what the engines said when they were last asked; of one that was not, from what it is built for."""
+    """From what the engines said when they were last asked; of one that was not, from what it is built for. As on the
+    page, of the GPUs only those count that models may use.
+    """
     known = {one.loader: one for one in _abilities(facts).known()}
-    return recommend(facts.hardware, [known.get(name) or _built(name, facts) for name in facts.loaders])
+    hardware = usable(facts.settings, facts.hardware) if isinstance(facts.settings, Settings) else facts.hardware
+    return recommend(hardware, [known.get(name) or _built(name, facts) for name in facts.loaders])
 
 
 def _abilities(facts: HealthFacts) -> Abilities:
