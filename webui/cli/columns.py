@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,11 @@ def number(count: int | None) -> str:
 
 def seconds(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.2f} s" if value >= 1 else f"{value * 1000:.0f} ms"
+
+
+def day(at: float | None) -> str:
+    """The day of a time since the epoch, in UTC."""
+    return UNKNOWN if at is None else time.strftime("%Y-%m-%d", time.gmtime(at))
 
 
 def rate(value: float | None) -> str:

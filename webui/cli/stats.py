@@ -15,6 +15,7 @@ from webui.paths import Paths
 
 if TYPE_CHECKING:
     from webui.context import AppContext
+    from webui.migration.older_figures import OlderFigures
     from webui.planning.record import Record
     from webui.planning.record_rules import RecordAdvice
     from webui.planning.record_summary import Summary
@@ -33,23 +34,26 @@ def stats(
 ) -> int:
     """Show how models were used and how fast they were, by backend, from the record on disk."""
     from webui.errors import NotFound
+    from webui.migration.older_figures import older_figures
     from webui.planning.record_summary import summaries
     from webui.planning.record_trend import models_of
 
     record = _record()
     now = time.time()
     found = summaries(record, now, days, model, loader)
-    known = models_of(record)
+    older = older_figures(Paths.from_environment().older_speeds, model, loader)
+    known = [*models_of(record), *(one.model for one in older)]
     if model and model not in known:
         raise NotFound(f"Nothing was recorded of {model!r}.", hint=f"Recorded: {', '.join(known) or 'nothing yet'}.")
     told = [one for one in in_app(_advice) if _matches(one, model, loader)] if advice else []
     if json:
-        columns.write_json(_as_json(record, found, told if advice else None, now, days, loader))
+        columns.write_json(_as_json(record, found, older, told if advice else None, now, days, loader))
         return 0
     if advice:
         _write_advice(told)
     else:
         _write_summaries(found, days)
+        _write_older(older)
     return 0
 
 
@@ -110,6 +114,29 @@ def _write_summaries(found: Sequence[Summary], days: int) -> None:
     columns.write_table(("model", "loader", *titles), rows)
 
 
+def _write_older(found: Sequence[OlderFigures]) -> None:
+    if not found:
+        return
+    rows = [
+        (
+            one.model,
+            one.loader or columns.UNKNOWN,
+            columns.number(one.count),
+            columns.rate(one.speed),
+            columns.rate(one.prompt_speed),
+            columns.seconds(one.load_seconds),
+            columns.day(one.first),
+            columns.day(one.last),
+        )
+        for one in found
+    ]
+    sys.stdout.write("\nMeasured by the older app; nothing is decided by it:\n")
+    columns.write_table(
+        ("model", "loader", ">measured", ">tokens/s", ">prompt t/s", ">load", "first", "last"),
+        rows,
+    )
+
+
 def _write_advice(found: Sequence[RecordAdvice]) -> None:
     if not found:
         sys.stdout.write("Nothing to advise.\n")
@@ -125,6 +152,7 @@ def _write_advice(found: Sequence[RecordAdvice]) -> None:
 def _as_json(
     record: Record,
     found: Sequence[Summary],
+    older: Sequence[OlderFigures],
     advice: Sequence[RecordAdvice] | None,
     now: float,
     days: int,
@@ -138,5 +166,10 @@ def _as_json(
     drawn = [asdict(trend) for name in models for trend in trends(record, name, now, days)]
     for trend in drawn:
         trend["lines"] = [line for line in trend["lines"] if loader in ("", line["loader"])]
-    report: dict[str, Any] = {"days": days, "models": [one.to_dict() for one in found], "trends": drawn}
+    report: dict[str, Any] = {
+        "days": days,
+        "models": [one.to_dict() for one in found],
+        "trends": drawn,
+        "older": [one.to_dict() for one in older],
+    }
     return report if advice is None else {**report, "advice": [one.to_dict() for one in advice]}

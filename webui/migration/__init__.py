@@ -9,6 +9,7 @@
     meanings    what every key of the older forms meant, and where it belongs now
     sections    the parts of an older file that hold keys of their own
     older_chats, older_records   conversations, lists of models and measured speeds that lie beside
+    older_figures   measured speeds that were carried over, for looking back
     plan        what becomes of each value: the lines that are shown, and what is to be written
     planner     all of it put together, as one pure function over files that were read
     backup      byte-identical copies and the manifest that is also the journal

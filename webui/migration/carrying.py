@@ -25,6 +25,7 @@ from webui.migration import backup as backups
 from webui.migration.backup import Backup, Conversations, State, Written
 from webui.migration.forms import present_part
 from webui.migration.journal import note, undo_written
+from webui.migration.older_figures import read_speeds
 from webui.migration.plan import Effects, Outcome, Plan
 from webui.migration.reading import Document
 from webui.paths import Paths
@@ -227,12 +228,3 @@ def _in_force(after: Settings, wanted: Mapping[str, Any]) -> list[str]:
         for key, value in wanted.items()
         if shown.get(key) != value
     ]
-
-
-def read_speeds(path: Path) -> list[dict[str, Any]]:
-    """The measured speeds that were carried over; none where there is no such file or it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []

@@ -18,9 +18,9 @@ from webui.errors import AppError
 from webui.files import write_atomically
 from webui.loaders.contract import LoaderSpec
 from webui.migration import backup as backups
-from webui.migration.carrying import read_speeds
 from webui.migration.forms import is_older, present_part
 from webui.migration.meanings import World
+from webui.migration.older_figures import read_speeds
 from webui.migration.places import Found, find, older_folders
 from webui.migration.plan import Effects, Plan
 from webui.migration.planner import PRESET, Present, make_plan

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import gradio as gr
 
 from webui.context import AppContext
 from webui.diagnostics.use import Use
+from webui.migration.older_figures import OlderFigures, older_figures
 from webui.planning.record import Record
 from webui.planning.record_trend import Change, Usage, models_of, trends, usage
 from webui.tabs.bars import Bar, Bars, bars_svg
-from webui.tabs.present import empty_html, escape, number, plural
+from webui.tabs.present import duration, empty_html, escape, number, plural, speed
 from webui.tabs.trend_plot import DAY_SECONDS, date_of, trend_html
 from webui.tabs.visible import SILENT, mark_of, seen_mark, ticking, when_opened
 
@@ -43,11 +45,12 @@ def build(context: AppContext, use: Use) -> None:
         record = use.record()
         known = models_of(record)
         chosen = wanted if wanted in known else next(iter(known), None)
-        now = mark_of(context.metrics.changes, chosen, span, int(time.time() // DAY_SECONDS), known)
+        older = older_figures(context.paths.older_speeds)
+        now = mark_of(context.metrics.changes, chosen, span, int(time.time() // DAY_SECONDS), known, older)
         if now == before:
             return [gr.skip()] * len(outputs)
         update = gr.update(choices=known, value=chosen)
-        return [update, trends_html(record, chosen, time.time(), int(span)), now]
+        return [update, trends_html(record, chosen, time.time(), int(span)) + older_html(older), now]
 
     quiet: dict[str, Any] = {"queue": False, **SILENT}
     ticking(SECONDS_BETWEEN_TICKS, "Diagnostics").tick(look, inputs, outputs, **quiet)
@@ -90,3 +93,28 @@ def usage_html(found: Sequence[Usage]) -> str:
     table = f'<table class="workers"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     plot = bars_svg("Use of each backend", [Bars("Replies of all models", tuple(bars))])
     return f'<h3>Use of each backend</h3>{plot}<div class="scroll">{table}</div>'
+
+
+def older_html(found: Sequence[OlderFigures]) -> str:
+    """What was carried over from the older app, of all models."""
+    if not found:
+        return ""
+    head = "".join(
+        f"<th>{name}</th>" for name in ("Model", "Backend", "Measured", "Replies", "Prompts", "Load", "When")
+    )
+    rows = "".join(
+        f"<tr><td>{escape(one.model)}</td><td>{escape(one.loader)}</td><td>{number(one.count)} ×</td>"
+        f"<td>{speed(one.speed)}</td><td>{speed(one.prompt_speed)}</td><td>{duration(one.load_seconds)}</td>"
+        f"<td>{_when(one)}</td></tr>"
+        for one in found
+    )
+    table = f'<table class="workers older-figures"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return (
+        "<h3>Measured by the older app</h3><p class='aside'>Carried over for looking back: with which engines and"
+        f' settings it was is not known, so nothing is decided by it.</p><div class="scroll">{table}</div>'
+    )
+
+
+def _when(one: OlderFigures) -> str:
+    days = [f"{datetime.fromtimestamp(at, UTC):%d %b %Y}" for at in (one.first, one.last) if at is not None]
+    return " – ".join(dict.fromkeys(days))
