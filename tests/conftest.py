@@ -23,9 +23,14 @@ _outside: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before anything is collected: no test, fixture or child process sees the settings of whoever runs the suite."""
+    """Before anything is collected: no test, fixture or child process sees the settings of whoever runs the suite.
+
+    Bytecode is kept, whatever the environment says: else each of the many processes would compile the app anew.
+    """
     for name in [name for name in os.environ if name.startswith("GGUF_") and name not in HOME_VARIABLES]:
         del os.environ[name]
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     home = tempfile.TemporaryDirectory(prefix="gguf-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(home.cleanup)
     os.environ["GGUF_HOME"] = home.name

@@ -51,12 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
         tempfile.tempdir = os.environ["TMPDIR"] = folder.name
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """`--dist loadgroup` keeps together what has the same name."""
-    if in_parallel(item.config):
-        item.add_marker(pytest.mark.xdist_group(_file(item)))
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         file = _file(item)

@@ -55,7 +55,7 @@ def run_tests(arguments: Sequence[str]) -> int:
 def side_by_side(arguments: Sequence[str]) -> list[str]:
     """What goes with `-n N`, several processes: the tests of one file stay together (see `tests/parallel.py`)."""
     asked = any(argument.startswith(("-n", "--numprocesses")) for argument in arguments)
-    return ["--dist", "loadgroup", "--no-loadscope-reorder"] if asked else []
+    return ["--dist", "loadfile", "--no-loadscope-reorder"] if asked else []
 
 
 def cache_folder() -> Path:
