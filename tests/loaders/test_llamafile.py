@@ -310,6 +310,36 @@ def test_a_program_that_is_none(tmp_path: Path, model: Path, open_loader: Open) 
         open_loader(tmp_path / "nowhere", model)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
+def test_its_version_is_asked_for_once_and_only_of_a_program_that_was_chosen(
+    tmp_path: Path, isolation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+
+    def program(folder: Path, name: str, version: str = "0.9.3") -> Path:
+        path = executable(folder, name, "old_llamafile")
+        path.write_text(f'#!/bin/sh\necho "$0" "$@" >> {asked}\necho llamafile v{version}\n')
+        return path
+
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}{os.pathsep}{os.environ['PATH']}")
+    program(tmp_path / "path", "llama-server")
+    other = program(tmp_path / "other", "rm")
+    assert SPEC.availability().ok and SPEC.availability(parameters={"executable": str(other)}).ok
+    assert not asked.exists()
+    in_home = program(isolation / "bin", "llamafile-0.9")
+    named = program(tmp_path / "named", "llamafile")
+    for _ in range(3):
+        assert SPEC.availability().version == "0.9.3"
+        assert SPEC.availability(parameters={"executable": str(named)}).version == "0.9.3"
+    assert asked.read_text().split() == [str(in_home), "--version", str(named), "--version"]
+    program(isolation / "bin", "llamafile-0.9", "0.10.1")
+    assert SPEC.availability().version == "0.10.1"
+    in_home.write_text("not a program at all")
+    assert SPEC.availability().ok and SPEC.availability().version is None
+    monkeypatch.setenv("GGUF_LLAMAFILE", str(other))
+    assert SPEC.availability().version == "0.9.3"
+
+
 def test_where_it_is_looked_for(tmp_path: Path, isolation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     assert not SPEC.availability().ok
@@ -322,5 +352,5 @@ def test_where_it_is_looked_for(tmp_path: Path, isolation: Path, monkeypatch: py
     monkeypatch.setenv("GGUF_LLAMAFILE", str(tmp_path / "gone"))
     assert "gone" in SPEC.availability().reason
     inside = gguf_facts(in_home, ModelFormat.LLAMAFILE)
-    assert SPEC.availability(inside).ok
+    assert SPEC.availability(inside).ok and SPEC.availability(inside).version is None
     assert SPEC.can_open(inside).ok

@@ -33,7 +33,7 @@ from webui.loaders.llama_server import V2_SAMPLERS, Dialect, LlamaServer
 from webui.loaders.llamafile_flags import CommandLine, server_arguments
 from webui.loaders.llamafile_parameters import LlamafileParameters
 from webui.loaders.llamafile_process import ServerProcess, free_port, new_key
-from webui.loaders.llamafile_program import Program, find_program, probe
+from webui.loaders.llamafile_program import Program, find_program, probe, version_of
 from webui.loaders.reply import check_fits
 from webui.models.facts import ModelFacts, ModelFormat
 
@@ -159,12 +159,13 @@ def _can_open(facts: ModelFacts) -> Verdict:
 
 
 def _find(spec: LoaderSpec, facts: ModelFacts | None, parameters: Mapping[str, Any]) -> Availability:
-    """Whether there is an executable. It is not run: this is asked often, for every model of a list."""
+    """Whether there is an executable, and its version where it may be asked for it (see `version_of`)."""
     try:
         path: Path = find_program(str(parameters.get("executable", "")), facts)
     except AppError as error:
         return Availability(False, error.message, hint=error.hint)
-    return Availability(True, f"uses {path}")
+    inside = facts is not None and path == facts.path
+    return Availability(True, f"uses {path}", None if inside else version_of(path))
 
 
 SPEC = LoaderSpec(

@@ -14,9 +14,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from webui.errors import BrokenPackage, MissingPackage, TimedOut
+from webui.errors import AppError, BrokenPackage, MissingPackage, TimedOut
 from webui.loaders.llama_server import Dialect
 from webui.models.facts import ModelFacts, ModelFormat
 from webui.paths import Paths
@@ -27,6 +28,9 @@ VARIABLE = "GGUF_LLAMAFILE"
 NAMES = ("llamafile", "llama-server")
 PROBE_SECONDS = 60.0
 """A llamafile of several gigabytes may be read by a virus scanner before its first run."""
+
+VERSION_SECONDS = 5.0
+"""For what is only looked at: a program that is slower to say its version has none, until the app is started again."""
 
 APE_MAGIC = (b"MZqFpD", b"jartsr", b"APEDBG")
 """Beginnings of an "actually portable executable", which a Unix shell can run where the kernel cannot."""
@@ -93,13 +97,45 @@ def find_program(
             for path in inside:
                 if path.is_file() and path.name.startswith(name):
                     return path
-    for name in NAMES:
-        if on_path := shutil.which(name, path=environment.get("PATH")):
-            return Path(on_path)
+    if (on_path := _on_search_path(environment)) is not None:
+        return on_path
     raise MissingPackage(
         "There is no llamafile and no llama-server executable here.",
         hint=f"Put one into {folder}, or name it with {VARIABLE}.",
     )
+
+
+def version_of(path: Path) -> str | None:
+    """What the executable that was found at `path` calls its version; it is asked once, until the file changes.
+
+    Only one that was put there for this app is run for so little: named by `$GGUF_LLAMAFILE` or by a setting and called
+    as these programs are, or in the app's `bin` folder. A program of the search path or a model is not.
+    """
+    named = os.environ.get(VARIABLE, "").strip()
+    chosen = bool(named) and path == Path(named).expanduser()
+    if not chosen and (not path.name.startswith(NAMES) or path == _on_search_path(os.environ)):
+        return None
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return _told(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _told(path: Path, size: int, changed: int) -> str | None:
+    """The version that the file of this state tells; None where it does not run, or not in time."""
+    try:
+        _, said = _first_words(path, VERSION_SECONDS)
+    except (AppError, OSError):
+        return None
+    found = _VERSION.search(said)
+    return found[1] if found else None
+
+
+def _on_search_path(environment: Mapping[str, str]) -> Path | None:
+    found = (shutil.which(name, path=environment.get("PATH")) for name in NAMES)
+    return next((Path(path) for path in found if path), None)
 
 
 def probe(path: Path, *, prefer_v2: bool = False) -> Program:
@@ -137,10 +173,10 @@ def _flags(text: str) -> frozenset[str]:
     return frozenset(named)
 
 
-def _first_words(path: Path) -> tuple[tuple[str, ...], str]:
+def _first_words(path: Path, seconds: float = PROBE_SECONDS) -> tuple[tuple[str, ...], str]:
     """How to start the program, and what it says to `--version`."""
     try:
-        said = _listen([str(path), "--version"])
+        said = _listen([str(path), "--version"], seconds)
     except OSError as error:
         if error.errno not in (errno.ENOEXEC, errno.EACCES) or not _shell_can_run(path):
             raise BrokenPackage(
@@ -151,7 +187,7 @@ def _first_words(path: Path) -> tuple[tuple[str, ...], str]:
         said = "run-detectors"
     if "run-detectors" in said and os.name == "posix":
         # The kernel handed the file to a loader that does not know it (or to none); the shell knows how to unpack it.
-        return ("sh", str(path)), _listen(["sh", str(path), "--version"])
+        return ("sh", str(path)), _listen(["sh", str(path), "--version"], seconds)
     if not said.strip():
         raise BrokenPackage(f"{path.name} does not say its version, so it is no llamafile and no llama-server.")
     return (str(path),), said
@@ -162,7 +198,7 @@ def _shell_can_run(path: Path) -> bool:
         return os.name == "posix" and file.read(6) in APE_MAGIC
 
 
-def _listen(command: list[str]) -> str:
+def _listen(command: list[str], seconds: float = PROBE_SECONDS) -> str:
     """Both outputs of a program that ends by itself. Raises `OSError` if it does not start."""
     try:
         done = subprocess.run(
@@ -170,13 +206,13 @@ def _listen(command: list[str]) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=PROBE_SECONDS,
+            timeout=seconds,
             check=False,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0,
         )
     except subprocess.TimeoutExpired as error:
         raise TimedOut(
-            f"{Path(command[0]).name} did not answer {command[-1]} within {PROBE_SECONDS:.0f} s.",
+            f"{Path(command[0]).name} did not answer {command[-1]} within {seconds:.0f} s.",
             hint="Check that it is a llamafile or a llama-server.",
         ) from error
     # Manual pages print bold as a letter, a backspace and the letter again.
