@@ -147,6 +147,7 @@ def pictures(folder: Path) -> None:
     from tests.browser.conftest import chromium_path, open_tab
 
     folder.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=60_000)
     with tempfile.TemporaryDirectory() as home:
         metrics, _here = simulate(Path(home) / "metrics.sqlite3", time.time())
         metrics.close()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -15,6 +19,13 @@ KNOWN = Private(
     secrets=("correct horse/battery", "abc", "xyzzy-1234"),
     written=("Where did I leave my umbrella?\nshort\n\tIt is “raining” in Göteborg\\now",),
     spared=("llama", "llama-cpp-python"),
+)
+
+
+ACCENTED = Private(
+    folders=(("/home/jörg.weiß", "~"), ("/home/jörg.weiß/Meine Modelle", "<models>")),
+    users=("jörg.weiß",),
+    secrets=("Päss wort/&9",),
 )
 
 
@@ -39,6 +50,32 @@ def redacted(text: str, *shown: str) -> str:
 )
 def test_folders_of_a_person(text: str, expected: str) -> None:
     assert redacted(text) == expected
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        str,
+        quote,
+        quote_plus,
+        lambda text: quote(text, safe=""),
+        lambda text: re.sub("%..", lambda found: found[0].lower(), quote(text, safe="")),
+        lambda text: quote(unicodedata.normalize("NFD", text)),
+        lambda text: unicodedata.normalize("NFD", text),
+        lambda text: json.dumps(text)[1:-1],
+        lambda text: json.dumps(text.replace("/", "\\"))[1:-1],
+    ],
+    ids=range(9),
+)
+def test_names_with_accents_in_whichever_way_they_are_written(write: Callable[[str], str]) -> None:
+    redactor = Redactor(ACCENTED)
+    models, home = (
+        redactor.text(f"in {write(path)}!") for path in ("/home/jörg.weiß/Meine Modelle", "/home/jörg.weiß")
+    )
+    assert (models.replace("\\", ""), home.replace("\\", "")) == ("in <models>!", "in ~!")
+    assert redactor.text(f"by {write('jörg.weiß')} and JÖRG.WEISS") == "by <user> and <user>"
+    if "\\" not in write("/"):
+        assert redactor.text(f"is {write('Päss wort/&9')}.") == "is <secret>."
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def private(paths: Paths, context: AppContext | None, models: Iterable[Path] = (
     """Everything that is known here. `models` are files that are spoken of, wherever they lie. Reads the disk."""
     return Private(
         tuple(_folders(paths, context, models)),
-        frozenset(_users()),
+        frozenset((*_users(), *_logins(context))),
         frozenset(_hosts()),
         frozenset(_secrets(context)),
         tuple(_written(context)),
@@ -87,6 +87,12 @@ def _users() -> Iterator[str]:
 
         whole = pwd.getpwuid(os.getuid()).pw_gecos.split(",")[0].strip()
         yield from filter(None, (whole, *whole.split()))
+
+
+def _logins(context: AppContext | None) -> Iterator[str]:
+    """Whom the login of the page names."""
+    if context is not None and context.settings.server.auth:
+        yield str(context.settings.server.auth).partition(":")[0].strip()
 
 
 def _hosts() -> Iterator[str]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 SECRET, USER, HOST, WRITTEN, ADDRESS, EMAIL = "<secret>", "<user>", "<host>", "<written>", "<address>", "<email>"
 LEAST_SECRET = 4
@@ -68,6 +69,7 @@ _NETWORK = re.compile(
 )
 _UUID = re.compile(r"\b((?:GPU|MIG)-)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 _SEPARATORS = re.compile(r"[\\/]+")
+_HEX = re.compile(r"%[0-9A-F]{2}")
 BETWEEN = r"(?:[\\/]+|%2F|%5C)"
 """What stands between the parts of a path, also in an address."""
 
@@ -104,7 +106,8 @@ class Redactor:
         self._known: dict[str, str] = {}
         if "keys" not in shown:
             known = [secret for secret in private.secrets if len(secret.strip()) >= LEAST_SECRET]
-            self._secrets = _spellings(secret for secret in known if secret.casefold() not in spared)
+            wanted = [secret for secret in known if secret.casefold() not in spared]
+            self._secrets = _spellings(form for secret in wanted for form in _forms(secret))
         if "paths" not in shown:
             longest = sorted(private.folders, key=lambda one: len(one[0]), reverse=True)
             self._folders = [(_folder(path), word) for path, word in longest if len(path.strip("\\/")) > 1]
@@ -179,21 +182,38 @@ def _spellings(values: Iterable[str]) -> list[str]:
             json.dumps(value)[1:-1],
             json.dumps(value, ensure_ascii=False)[1:-1],
             quote(value, safe=""),
+            quote_plus(value),
         )
     }
     return sorted(found, key=len, reverse=True)
 
 
+def _forms(text: str) -> set[str]:
+    """`text` with its accents in one character and apart, as file systems write them, and in the forms of addresses."""
+    same = {text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))}
+    quoted = {write(one) for one in same for write in (quote, quote_plus)} | {quote(one, safe="") for one in same}
+    return same | quoted | {_HEX.sub(lambda found: found[0].lower(), one) for one in quoted}
+
+
+def _any_form(text: str) -> str:
+    """A pattern for a name or a part of a path in whichever way it is written. Letters match either case."""
+    same = {text, text.upper(), *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))}
+    found = same | {json.dumps(one)[1:-1] for one in same} | {quote(one, safe="") for one in same}
+    distinct = {one.lower(): one for one in sorted(found)}
+    patterns = [re.escape(one).replace(r"\ ", r"(?: |%20|\ |\+)") for one in distinct.values()]
+    return rf"(?:{'|'.join(sorted(patterns, key=len, reverse=True))})"
+
+
 def _folder(path: str) -> re.Pattern[str]:
-    """`path` with either kind of separators, also doubled as in JSON, spaces also as in addresses."""
+    """`path` with either kind of separators, also doubled as in JSON, each part in any form."""
     first, *others = _SEPARATORS.split(path.rstrip("\\/"))
-    parts = [re.escape(part).replace(r"\ ", r"(?: |%20|\\ )") for part in others]
     begin = re.escape(first) + (BETWEEN if first else r"(?:[\\/]|%2F|%5C)")
-    return re.compile(r"(?<![\w.~>-])" + begin + BETWEEN.join(parts) + r"(?![\w-])", re.IGNORECASE)
+    parts = BETWEEN.join(map(_any_form, others))
+    return re.compile(r"(?<![\w.~>-])" + begin + parts + r"(?![\w-])", re.IGNORECASE)
 
 
 def _name(name: str, *, only_in_paths: bool) -> re.Pattern[str]:
-    word = re.escape(name)
+    word = _any_form(name)
     if only_in_paths:
         return re.compile(rf"(?<=home[\\/]){word}(?=[\\/])|(?<=users[\\/]){word}(?=[\\/])|\b{word}(?=@)", re.IGNORECASE)
     if len(name) >= ANYWHERE:
