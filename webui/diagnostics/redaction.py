@@ -106,8 +106,8 @@ class Redactor:
         self._known: dict[str, str] = {}
         if "keys" not in shown:
             known = [secret for secret in private.secrets if len(secret.strip()) >= LEAST_SECRET]
-            wanted = [secret for secret in known if secret.casefold() not in spared]
-            self._secrets = _spellings(form for secret in wanted for form in _forms(secret))
+            hidden = [secret for secret in known if secret.casefold() not in spared]
+            self._secrets = _spellings(form for secret in hidden for form in _forms(secret))
         if "paths" not in shown:
             longest = sorted(private.folders, key=lambda one: len(one[0]), reverse=True)
             self._folders = [(_folder(path), word) for path, word in longest if len(path.strip("\\/")) > 1]

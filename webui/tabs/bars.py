@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from webui.tabs.present import escape
 
 WIDTH = 380
-NAME_WIDTH = 128
+NAME_WIDTH = 138
 VALUE_WIDTH = 98
 ROW = 19
 BAR = 11
