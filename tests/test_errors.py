@@ -8,7 +8,7 @@ import re
 import pytest
 
 import webui.errors
-from webui.errors import AppError, CorruptFile
+from webui.errors import AppError, BrokenPackage, CorruptFile
 
 CLASSES = [
     kind
@@ -41,6 +41,14 @@ def test_an_error_crosses_to_another_process_whole(kind: type[AppError]) -> None
     assert type(back) is kind
     assert back.to_dict() == error.to_dict()
     assert back.category in {branch.category for branch in BRANCHES}
+
+
+def test_a_hint_names_the_backend_once_it_is_known() -> None:
+    error = BrokenPackage("The engine does not start.")
+    assert "setup NAME" in error.hint
+    assert "setup xllamacpp" in error.concerning("xllamacpp").hint and "NAME" not in error.hint
+    own = BrokenPackage("The engine does not start.", hint="Turn it off and on.")
+    assert own.concerning("xllamacpp").hint == "Turn it off and on."
 
 
 def test_a_code_is_used_once() -> None:

@@ -53,7 +53,7 @@ It crosses the process boundary as a dictionary (`to_dict`, `from_dict`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from webui.remedies import REMEDIES, hint_of
 
@@ -105,6 +105,11 @@ class AppError(Exception):
         self.hint = hint or self.default_hint
         self.evidence = tuple(_shown(line, LONGEST_LINE) for line in tuple(evidence)[-EVIDENCE_LINES:])
         self.facts: dict[str, Any] = facts
+
+    def concerning(self, backend: str) -> Self:
+        """The same error; where its hint leaves the name of the backend open, it is this one."""
+        self.hint = self.hint.replace("setup NAME", f"setup {backend}")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """The error as plain JSON types; `from_dict` is the inverse."""

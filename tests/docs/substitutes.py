@@ -59,8 +59,8 @@ SUBSTITUTES = (
     Substitute("python3 app.py setup xllamacpp --rollback", "python3 app.py setup --help", INSTALLS),
     Substitute("python3 app.py setup xllamacpp --repair", "python3 app.py setup xllamacpp --check", INSTALLS),
     Substitute(
-        "python3 -m pip install -r requirements/ctransformers-cuda.txt",
-        "python3 -m pip --version && test -f requirements/ctransformers-cuda.txt",
+        "python3 app.py setup ctransformers",
+        "python3 app.py setup ctransformers --plan",
         INSTALLS,
     ),
 )

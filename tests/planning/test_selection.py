@@ -133,7 +133,7 @@ def test_a_failing_check_of_an_extension_leaves_the_others() -> None:
 def test_refusal_names_what_to_install_only_where_that_helps() -> None:
     helps = refusal(FACTS, ranked({"a": YES, "b": NO}, missing=("a", "b")))
     assert isinstance(helps, MissingPackage)
-    assert "a (" in helps.hint
+    assert "a (" in helps.hint and "setup a)" in helps.hint
     assert "b" not in helps.hint.split("(")[0].replace("Installing one of these helps: ", "")
     hopeless = refusal(FACTS, ranked({"a": NO, "b": NO}, missing=("b",)))
     assert isinstance(hopeless, UnsupportedFormat)

@@ -400,7 +400,7 @@ class WorkerProcess:
     def _in_context(self, error: AppError) -> AppError:
         """The error with what only this side knows: the worker's limit, and the file as it was at first."""
         error = name_damage(self.spec.title, error, processes.damage(self._files))
-        return name_limit(self.spec.title, error, self.limits.memory_bytes)
+        return name_limit(self.spec.title, error, self.limits.memory_bytes).concerning(self.spec.name)
 
     # --- the process --------------------------------------------------------------------------------------------
 

@@ -9,12 +9,6 @@ from webui.hardware.facts import CpuFacts
 from webui.loaders.devices import Ability
 from webui.planning.support import Support, cannot_run
 
-BUILD_OPTIONS = {
-    "cuda": "-DGGML_CUDA=on",
-    "rocm": "-DGGML_HIP=on",
-    "vulkan": "-DGGML_VULKAN=on",
-    "metal": "-DGGML_METAL=on",
-}
 BUILD_NEEDS = {
     "cuda": "NVIDIA's CUDA toolkit (nvcc)",
     "rocm": "ROCm's development packages",
@@ -22,7 +16,7 @@ BUILD_NEEDS = {
     "metal": "Xcode's command line tools",
 }
 TITLES = {"cuda": "CUDA", "rocm": "ROCm", "vulkan": "Vulkan", "metal": "Metal", "mps": "Metal", "xpu": "XPU"}
-REBUILD = "python3 -m pip install --force-reinstall --no-deps --no-cache-dir -r requirements/llama-cpp-python.txt"
+SETUP = "python3 app.py setup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +29,7 @@ class Offer:
     command: str
 
 
-def offers_for(
-    chosen: Sequence[Support], kind: str, abilities: Sequence[Ability], *, windows: bool = False
-) -> tuple[Offer, ...]:
+def offers_for(chosen: Sequence[Support], kind: str, abilities: Sequence[Ability]) -> tuple[Offer, ...]:
     """For the GPUs in `chosen`, best used by builds of `kind`. Loaders that use the GPU already are left out."""
     known = {ability.loader: ability for ability in abilities}
     kinds = list(dict.fromkeys(name for one in chosen for name in one.kinds))
@@ -54,27 +46,21 @@ def offers_for(
             )
         )
     if "xllamacpp" in known and kind == "metal" and not known["xllamacpp"].installed:
-        found.append(
-            Offer("xllamacpp", kind, "xllamacpp's package uses Metal as it is.", "python3 app.py setup xllamacpp")
-        )
+        found.append(Offer("xllamacpp", kind, "xllamacpp's package uses Metal as it is.", f"{SETUP} xllamacpp"))
     old = known.get("ctransformers")
     if kind == "cuda" and old is not None and not old.devices:
         sentence = (
             "ctransformers: its CUDA libraries come as packages, without a toolkit; for llama files of 2023 only."
         )
-        found.append(
-            Offer("ctransformers", kind, sentence, "python3 -m pip install -r requirements/ctransformers-cuda.txt")
-        )
+        found.append(Offer("ctransformers", kind, sentence, f"{SETUP} ctransformers"))
     compiled = known.get("llama-cpp-python")
-    build = next((name for name in kinds if name in BUILD_OPTIONS), None)
+    build = next((name for name in kinds if name in BUILD_NEEDS), None)
     if build is not None and compiled is not None and not compiled.devices:
-        how = REBUILD if compiled.installed else "python3 app.py setup llama-cpp-python"
         sentence = (
-            f"llama-cpp-python: compile it for {TITLES[build]}, which needs {BUILD_NEEDS[build]} and takes minutes."
+            f"llama-cpp-python for {TITLES[build]}: ready where an index of such builds is set, else compiled, which "
+            f"needs {BUILD_NEEDS[build]} and takes minutes."
         )
-        option = f"CMAKE_ARGS={BUILD_OPTIONS[build]}"
-        command = f"set {option}&& {how.replace('python3', 'python')}" if windows else f"{option} {how}"
-        found.append(Offer("llama-cpp-python", build, sentence, command))
+        found.append(Offer("llama-cpp-python", build, sentence, f"{SETUP} llama-cpp-python"))
     return tuple(found)
 
 
@@ -85,4 +71,4 @@ def offers_for_processor(cpu: CpuFacts, abilities: Sequence[Ability]) -> tuple[O
     if not stopped or compiled is None or compiled.installed:
         return ()
     sentence = "llama-cpp-python: compiled on this machine, it uses what this processor has."
-    return (Offer("llama-cpp-python", "cpu", sentence, "python3 app.py setup llama-cpp-python"),)
+    return (Offer("llama-cpp-python", "cpu", sentence, f"{SETUP} llama-cpp-python"),)

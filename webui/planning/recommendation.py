@@ -173,7 +173,7 @@ def _offers(
     order: Sequence[Place],
 ) -> tuple[Offer, ...]:
     if kind != "cpu" and not _well_used(order):
-        return offers_for(chosen, kind, abilities, windows=hardware.system.name.startswith("Windows"))
+        return offers_for(chosen, kind, abilities)
     return offers_for_processor(hardware.cpu, abilities)
 
 

@@ -179,7 +179,8 @@ def refusal(facts: ModelFacts, candidates: Sequence[Candidate], forced: str | No
         return MissingPackage(
             f"No loader that is ready here can open {model_id(facts)}.",
             cause=reasons,
-            hint=f"Installing one of these helps: {', '.join(missing)} (Backend tab, or python3 app.py setup NAME).",
+            hint=f"Installing one of these helps: {', '.join(missing)} "
+            f"(Backend tab, or python3 app.py setup {missing[0]}).",
         )
     return UnsupportedFormat(f"No loader can open {model_id(facts)}.", cause=reasons)
 

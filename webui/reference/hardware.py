@@ -8,7 +8,7 @@ from pathlib import Path
 from webui.hardware.facts import GIB
 from webui.loaders.contract import LoaderSpec
 from webui.planning.memory import device_room
-from webui.planning.offers import BUILD_NEEDS, BUILD_OPTIONS
+from webui.planning.offers import BUILD_NEEDS
 from webui.planning.recommendation import NAMES
 from webui.planning.sizes import SIZES, SYSTEM_BYTES, Fit, fits
 from webui.planning.support import (
@@ -23,6 +23,7 @@ from webui.planning.support import (
 from webui.reference.filled import filled
 from webui.reference.tables import code, table
 from webui.setup.builds import VENDORS
+from webui.setup.published import LLAMA_CPP_PYTHON
 
 PAGE = "docs/hardware.md"
 VENDOR_NAMES = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
@@ -99,5 +100,6 @@ def _cell(fit: Fit) -> str:
 
 
 def _compiling() -> str:
-    rows = [(NAMES[kind], code(f"CMAKE_ARGS={option}"), BUILD_NEEDS[kind]) for kind, option in BUILD_OPTIONS.items()]
+    options = LLAMA_CPP_PYTHON.compile_options
+    rows = [(NAMES[kind], code(f"CMAKE_ARGS={options[kind]}"), needs) for kind, needs in BUILD_NEEDS.items()]
     return table(("for", "set", "which needs"), rows)

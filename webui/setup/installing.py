@@ -79,11 +79,19 @@ class Installer:
         self.loaders = loaders
         self._hardware, self._indexes, self._folder = hardware, indexes, folder
 
-    def do(self, name: str, work: Work) -> Log:
-        """Any of them, by its name."""
+    async def do(self, name: str, work: Work) -> Log:
+        """Any of them, by its name; the hint of what goes wrong names the backend."""
         if work is Work.ROLL_BACK:
-            return self.roll_back(name)
-        return self.test(name) if work is Work.TEST else self.install(name, repair=work is Work.REPAIR)
+            doing = self.roll_back(name)
+        else:
+            doing = self.test(name) if work is Work.TEST else self.install(name, repair=work is Work.REPAIR)
+        async with aclosing(doing) as lines:
+            try:
+                async for line in lines:
+                    yield line
+            except AppError as error:
+                error.concerning(name)
+                raise
 
     def plan(self, name: str, *, repair: bool = False) -> InstallPlan:
         """What installing backend `name` would do, without doing any of it. Takes some tenths of a second.

@@ -66,7 +66,7 @@ async def in_child(spec: LoaderSpec, module: Sequence[str], seconds: float) -> A
         cause = lines[-1] if lines and child.returncode == 1 else ended  # 1 is an exception, anything else a crash
         raise BrokenPackage(
             f"{spec.title} is installed and does not start.", cause=cause, evidence=lines, exit_status=child.returncode
-        )
+        ).concerning(spec.name)
     return json.loads(output.decode().splitlines()[-1])
 
 
