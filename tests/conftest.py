@@ -58,10 +58,16 @@ def _gpu_present() -> bool:
     return count > 0
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder apart: pytest looks through all that is in its own whenever a test wants another one there."""
+    return tmp_path_factory.mktemp("homes")
+
+
 @pytest.fixture(autouse=True)
-def isolation(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def isolation(homes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home folder of the test's own; the test fails if this process called out to another machine meanwhile."""
-    home = tmp_path_factory.mktemp("home", numbered=True)
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=homes))
     monkeypatch.setenv("GGUF_HOME", str(home))
     _outside.clear()
     yield home
