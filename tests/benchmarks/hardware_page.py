@@ -16,7 +16,8 @@ import psutil
 from playwright.sync_api import CDPSession, sync_playwright
 
 from tests.app_process import AppProcess, running_app
-from tests.browser.conftest import chromium_path, open_tab, ready
+from tests.browser.conftest import open_tab, ready
+from webui.setup.browser import find_chromium
 
 MOST_HEAP = 1 << 20
 MOST_RESIDENT = 4 << 20
@@ -36,7 +37,7 @@ def figures(client: CDPSession, app: AppProcess) -> Figures:
 
 def watch(app: AppProcess, minutes: int) -> list[Figures]:
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         page = browser.new_page()
         page.goto(app.url)
         ready(page)

@@ -144,7 +144,8 @@ def pictures(folder: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
     from tests.app_process import running_app
-    from tests.browser.conftest import chromium_path, open_tab
+    from tests.browser.conftest import open_tab
+    from webui.setup.browser import find_chromium
 
     folder.mkdir(parents=True, exist_ok=True)
     expect.set_options(timeout=60_000)
@@ -153,7 +154,7 @@ def pictures(folder: Path) -> None:
         metrics.close()
         with running_app(Path(home)) as app, sync_playwright() as driver:
             app.wait_for("empty")
-            browser = driver.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+            browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
             for name, scheme, width in (
                 ("light", "light", 1280),
                 ("dark", "dark", 1280),

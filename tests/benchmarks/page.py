@@ -30,10 +30,10 @@ import httpx
 from playwright.sync_api import Page, sync_playwright
 
 from tests.app_process import ROOT, AppProcess, running_app
-from tests.browser.conftest import chromium_path
 from webui.chat.conversations import ConversationStore
 from webui.loaders import LOADERS
 from webui.paths import Paths
+from webui.setup.browser import find_chromium
 from webui.setup.starter import ensure_starter
 
 HISTORY = 100
@@ -230,7 +230,7 @@ def fill_history(home: Path) -> None:
 @contextmanager
 def chromium() -> Iterator[Callable[[], Page]]:
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         yield lambda: browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
         browser.close()
 

@@ -10,7 +10,6 @@ A page fails its test when its console shows an error or when it asks any other 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,14 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
 from tests.app_process import AppProcess, running_app
+from webui.setup.browser import find_chromium
 
 WAIT_MILLISECONDS = 30_000
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 CUT_OFF = ("AbortError", "Unexpected error Connection errored out")
 """How Gradio speaks of a stream that was open when its page was reloaded or its server ended."""
 
 NewPage = Callable[..., Page]
-
-
-def chromium_path() -> str | None:
-    """$GGUF_CHROMIUM, else an installed Chromium; None lets playwright look for the one it brings itself."""
-    named = os.environ.get("GGUF_CHROMIUM")
-    return named or next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="package")
@@ -55,7 +48,7 @@ def playwright_driver() -> Iterator[Playwright]:
 def browser(playwright_driver: Playwright) -> Iterator[Browser]:
     as_root = hasattr(os, "geteuid") and os.geteuid() == 0
     launched = playwright_driver.chromium.launch(
-        executable_path=chromium_path(), args=["--no-sandbox"] if as_root else []
+        executable_path=find_chromium(), args=["--no-sandbox"] if as_root else []
     )
     yield launched
     launched.close()

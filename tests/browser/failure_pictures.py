@@ -25,11 +25,12 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from tests.app_process import ROOT, AppProcess, running_app
-from tests.browser.conftest import WAIT_MILLISECONDS, chromium_path, open_tab, ready
+from tests.browser.conftest import WAIT_MILLISECONDS, open_tab, ready
 from tests.browser.failing_engine import ABSENT, FAULT_FILE, SPEC
 from tests.browser.test_model import choose, choose_loader
 from tests.builders.gguf import SPM_CHAT, architecture_file, tiny_llama_bpe, tiny_llama_spm
 from tests.builders.llama import Shape
+from webui.setup.browser import find_chromium
 
 IMAGES = ROOT / "docs" / "images"
 ONE_GPU = ROOT / "tests" / "fakes" / "graphics_card"
@@ -317,7 +318,7 @@ def main() -> int:
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as driver:
         expect.set_options(timeout=WAIT_MILLISECONDS)
-        browser = driver.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         problems = take(browser, codes, IMAGES)
         browser.close()
     for code, problem in problems.items():
