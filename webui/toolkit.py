@@ -376,9 +376,7 @@ async def _write(
 
     job: Job | None = None
     try:
-        system = app.settings.chat.system_prompt
-        turns = [{"role": "system", "content": system}] if system.strip() else []
-        question = Question(messages=[*turns, {"role": "user", "content": prompt}], sampling=_sampling(app, values))
+        question = Question.of(prompt, _sampling(app, values), app.settings.chat.system_prompt)
         exchange = await Exchange.begin(app.chats.prompter, question)
         job = exchange.submit(OWNER)
         if exchange.opening:

@@ -63,6 +63,12 @@ class Question:
     keep_from: int = 0
     tools: Sequence[dict[str, Any]] | None = None
 
+    @classmethod
+    def of(cls, prompt: str, sampling: SamplingParameters, system: str = "") -> Question:
+        """One prompt with nothing before it but the system prompt."""
+        turns = [{"role": "system", "content": system}] if system.strip() else []
+        return cls(messages=[*turns, {"role": "user", "content": prompt}], sampling=sampling)
+
     def going_on(self, reply: str, tokens: int) -> Question:
         """The same question with `reply`, of that many tokens, written to it so far."""
         messages = list(self.messages)

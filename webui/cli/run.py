@@ -77,9 +77,7 @@ async def answer(context: AppContext, prompt: str, sampling: SamplingParameters,
     from webui.chat.exchange import Exchange
     from webui.chat.prompting import Question
 
-    system = context.settings.chat.system_prompt
-    turns = [{"role": "system", "content": system}] if system.strip() else []
-    question = Question(messages=[*turns, {"role": "user", "content": prompt}], sampling=sampling)
+    question = Question.of(prompt, sampling, context.settings.chat.system_prompt)
     exchange = await Exchange.begin(context.chats.prompter, question)
     job = exchange.submit(OWNER)
     try:

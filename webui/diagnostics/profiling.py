@@ -24,9 +24,7 @@ async def profile_reply(
     show: Callable[[str], None] = lambda piece: None,
 ) -> tuple[str, ReplyProfile]:
     """Ask the loaded model, hand each piece of its reply to `show`, and say where the time went. Raises what fails."""
-    system = context.settings.chat.system_prompt
-    turns = [{"role": "system", "content": system}] if system.strip() else []
-    question = Question(messages=[*turns, {"role": "user", "content": prompt}], sampling=sampling)
+    question = Question.of(prompt, sampling, context.settings.chat.system_prompt)
     exchange = await Exchange.begin(context.chats.prompter, question)
     job = exchange.submit(OWNER)
     try:

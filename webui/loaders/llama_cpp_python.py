@@ -35,6 +35,7 @@ from webui.loaders.shared import (
     ContextSize,
     FlashAttention,
     GpuLayers,
+    GuessedTokens,
     Lora,
     LoraScale,
     MainGpu,
@@ -148,18 +149,7 @@ class LlamaCppPythonParameters(Parameters):
         Field(ge=-1, le=1024),
         Control("YaRN beta slow", "High correction dimension. -1 takes the model's own.", section="RoPE", step=1),
     ] = -1.0
-    draft_tokens: Annotated[
-        int,
-        Field(ge=0, le=64),
-        Control(
-            "Guessed tokens",
-            "Speculative decoding without a second model: tokens guessed from the text so far and checked together. "
-            "Helps where a reply repeats its prompt. 0 is off.",
-            unit="tokens",
-            section="Speculation",
-            step=1,
-        ),
-    ] = 0
+    draft_tokens: GuessedTokens = 0
     draft_ngram: Annotated[
         int,
         Field(ge=1, le=16),

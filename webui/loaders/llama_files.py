@@ -53,14 +53,23 @@ def judge_gguf(facts: ModelFacts) -> Verdict:
     alignment = facts.metadata.get("general.alignment", LEAST_ALIGNMENT)
     if isinstance(alignment, int) and alignment < LEAST_ALIGNMENT:
         return Verdict(False, f"The file's tensors are aligned to {alignment} bytes, and llama.cpp needs 32.")
-    if facts.architecture in NOT_GENERATORS:
-        reason = f"A {facts.architecture} model does not generate text."
-        return Verdict(False, reason, error=UnsupportedArchitecture)
-    if facts.architecture in ENCODER_DECODERS:
-        reason = f"{facts.architecture} is an encoder-decoder model, which this loader does not run."
-        return Verdict(False, reason, error=UnsupportedArchitecture)
+    if (refused := judge_task(facts, NOT_GENERATORS, ENCODER_DECODERS)) is not None:
+        return refused
     removed = sorted(REMOVED_TYPES.intersection(facts.tensor_types))
     if removed:
         reason = f"llama.cpp no longer reads the quantisation {removed[0]}."
         return Verdict(False, reason, error=UnsupportedQuantization)
     return Verdict(True, "llama.cpp opens this file as it is.")
+
+
+def judge_task(facts: ModelFacts, others: frozenset[str], encoder_decoders: frozenset[str]) -> Verdict | None:
+    """Refuses an architecture that is none of a model which goes on with a text: one of `others`, or one with an
+    encoder.
+    """
+    name = facts.architecture
+    if name in others:
+        return Verdict(False, f"A {name} model does not generate text.", error=UnsupportedArchitecture)
+    if name in encoder_decoders:
+        reason = f"{name} is an encoder-decoder model, which this loader does not run."
+        return Verdict(False, reason, error=UnsupportedArchitecture)
+    return None

@@ -180,6 +180,18 @@ RopeFreqScale = Annotated[
         section="RoPE",
     ),
 ]
+GuessedTokens = Annotated[
+    int,
+    Field(ge=0, le=64),
+    Control(
+        "Guessed tokens",
+        "Speculative decoding without a second model: tokens guessed from the text so far and checked together. "
+        "Helps where a reply repeats its prompt. 0 is off.",
+        unit="tokens",
+        section="Speculation",
+        step=1,
+    ),
+]
 Lora = Annotated[
     str,
     Control(

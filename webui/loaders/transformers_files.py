@@ -7,7 +7,7 @@ from typing import Any
 
 from webui.errors import UnsupportedArchitecture, UnsupportedQuantization
 from webui.loaders.contract import Verdict
-from webui.loaders.llama_files import REMOVED_TYPES
+from webui.loaders.llama_files import REMOVED_TYPES, judge_task
 from webui.models.facts import ModelFacts, ModelFormat
 
 GGUF_ARCHITECTURES = frozenset(
@@ -87,12 +87,8 @@ def judge(facts: ModelFacts) -> Verdict:
 
 
 def _judge_directory(facts: ModelFacts) -> Verdict:
-    if facts.architecture in NOT_GENERATORS:
-        reason = f"A {facts.architecture} model does not generate text."
-        return Verdict(False, reason, error=UnsupportedArchitecture)
-    if facts.architecture in ENCODER_DECODERS:
-        reason = f"{facts.architecture} is an encoder-decoder model, which this loader does not run."
-        return Verdict(False, reason, error=UnsupportedArchitecture)
+    if (refused := judge_task(facts, NOT_GENERATORS, ENCODER_DECODERS)) is not None:
+        return refused
     if only_pickled(facts):
         return Verdict(True, "transformers opens it if pickled weights are allowed among its controls.")
     return Verdict(True, "transformers opens this directory as it is.")

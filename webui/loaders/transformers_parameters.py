@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from webui.loaders.parameters import Control, Group, Parameters
-from webui.loaders.shared import BatchSize, ContextSize, Lora, LoraScale, MainGpu, Threads
+from webui.loaders.shared import BatchSize, ContextSize, GuessedTokens, Lora, LoraScale, MainGpu, Threads
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal[
@@ -150,18 +150,7 @@ class TransformersParameters(Parameters):
         Field(ge=1, le=64),
         Control("Draft tokens", "How many tokens the draft model guesses at once.", section="Speculation", step=1),
     ] = 5
-    draft_tokens: Annotated[
-        int,
-        Field(ge=0, le=64),
-        Control(
-            "Guessed tokens",
-            "Speculative decoding without a second model: tokens guessed from the text so far and checked together. "
-            "Helps where a reply repeats its prompt. 0 is off.",
-            unit="tokens",
-            section="Speculation",
-            step=1,
-        ),
-    ] = 0
+    draft_tokens: GuessedTokens = 0
     lora: Lora = ""
     lora_scale: LoraScale = 1.0
     allow_pickle: Annotated[
