@@ -30,7 +30,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chat": GROUND | {"pool", "planning", "loaders", "models", "settings", "extensions"},
     "setup": GROUND | {"hardware", "loaders", "models", "planning", "settings"},
     "diagnostics": GROUND
-    | {"context", "hardware", "loaders", "models", "planning", "pool", "settings", "setup", "chat", "extensions"},
+    | {
+        "chat",
+        "context",
+        "extensions",
+        "hardware",
+        "loaders",
+        "migration",
+        "models",
+        "planning",
+        "pool",
+        "settings",
+        "setup",
+    },
     "context": GROUND
     | {
         "chat",
