@@ -9,8 +9,11 @@ import pytest
 from tests.builders.wheels import build_wheel
 from tests.setup.test_backends import machine
 from webui.errors import InvalidSetting, NotFound
+from webui.paths import Paths
+from webui.settings import SettingsStore
+from webui.settings.indexes import read_indexes
 from webui.setup.choice import Way, choose
-from webui.setup.sources import Sources, addresses_in, find_sources, read_indexes, read_wheels
+from webui.setup.sources import Sources, addresses_in, find_sources, read_wheels
 from webui.setup.target import Target, platform_name
 
 
@@ -58,9 +61,13 @@ def test_indexes_are_named_by_package() -> None:
     assert named.address("torch", "cu126") == "https://server/whl/cu126"
     assert named.address("llama-cpp-python", "cu124") == "file:///wheels"
     assert named.address("xllamacpp", "cu128") == ""
-    for wrong in ("torch", "torch=", "=https://x", "torch=server/whl"):
-        with pytest.raises(InvalidSetting, match=r"setup\.indexes has"):
-            read_indexes([wrong])
+
+
+@pytest.mark.parametrize("wrong", ["torch", "torch=", "=https://x", "torch=server/whl", "not a url"])
+def test_an_index_that_is_none_is_refused_when_it_is_saved(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"setup\.indexes") as refused:
+        SettingsStore(Paths(tmp_path)).save({"setup.indexes": [wrong]})
+    assert "is not PACKAGE=ADDRESS" in str(refused.value.cause)
 
 
 def test_a_package_s_own_description_names_its_indexes() -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from webui.loaders.parameters import Control, Group, Parameters
+from webui.settings.indexes import checked_indexes
 from webui.settings.profiles import BUILT_IN, Profile, checked_profiles, read_profile
 
 
@@ -44,6 +45,7 @@ def empty_is_none(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
+Indexes = Annotated[tuple[str, ...], BeforeValidator(split_commas), AfterValidator(checked_indexes)]
 Profiles = Annotated[tuple[str, ...], BeforeValidator(split_commas), AfterValidator(checked_profiles)]
 Folder = Annotated[Path | None, BeforeValidator(empty_is_none)]
 OptionalText = Annotated[str | None, BeforeValidator(empty_is_none)]
@@ -296,7 +298,7 @@ class SetupSettings(Parameters):
         ),
     ] = None
     indexes: Annotated[
-        Names,
+        Indexes,
         Effect.NOW,
         Control(
             "Makers' indexes",

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from webui.errors import InvalidSetting, NotFound
+from webui.errors import NotFound
+from webui.settings.indexes import read_indexes
 from webui.setup.published import PUBLISHED
 
 BUILD = "{build}"
@@ -74,27 +75,12 @@ class Sources:
 
 
 def find_sources(indexes: Collection[str] = (), folder: Path | None = None) -> Sources:
-    """Those of the settings and of this environment. Raises `NotFound` or `InvalidSetting`."""
+    """Those of the settings and of this environment. Raises `NotFound`."""
     packages = [published.distribution for published in PUBLISHED.values()]
     named = read_indexes(indexes)
     if folder is not None:
         return Sources(folder, tuple(read_wheels(folder)), named)
     return Sources(indexes=named, told={name: told for name in packages if (told := _told_by(name))})
-
-
-def read_indexes(lines: Iterable[str]) -> dict[str, str]:
-    """PACKAGE=ADDRESS, one each. Raises `InvalidSetting`."""
-    found = {}
-    for line in lines:
-        name, _, address = (part.strip() for part in line.partition("="))
-        if not name or not re.match(r"(https?|file)://", address):
-            raise InvalidSetting(
-                f"setup.indexes has {line!r}, which is not PACKAGE=ADDRESS",
-                hint=f"For example torch=https://SERVER/PATH/{BUILD}; {BUILD} becomes cu126, cpu, rocm7.2 and so on.",
-                key="setup.indexes",
-            )
-        found[name.lower().replace("_", "-")] = address
-    return found
 
 
 def read_wheels(folder: Path) -> Iterable[Wheel]:
