@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tests.loaders import toy
+from webui.context import AppContext
 from webui.diagnostics.health import Check, CheckState
 from webui.errors import SetupFailed
-from webui.tabs.health import LINES, Doing, doing_html, health_html
+from webui.paths import Paths
+from webui.settings import Settings
+from webui.tabs.health import LINES, Doing, Health, doing_html, health_html
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -57,3 +63,18 @@ def test_what_is_being_done_is_told_line_by_line() -> None:
     assert "done" in doing_html(doing) and 'data-over="true"' in doing_html(doing)
     doing.error = SetupFailed("pip failed.")
     assert "Looking at everything: not done" in doing_html(doing)
+
+
+async def test_a_file_that_was_broken_since_the_start_is_told_and_put_back(tmp_path: Path) -> None:
+    paths = Paths(tmp_path).ensure()
+    loaders = {toy.SPEC.name: toy.SPEC}
+    context = AppContext.create(paths, Settings.load(paths, environment={}, loaders=loaders), loaders=loaders)
+    try:
+        context.save_settings({"limits.queue_length": 7})
+        paths.settings_file.write_text("limits: [")
+        health = Health(context)
+        (told,) = [check for check in await health.look() if check.name == "Configuration"]
+        assert (told.state, told.action) == (CheckState.PROBLEM, "restore settings.yaml")
+        assert context.settings.limits.queue_length == 7
+    finally:
+        await context.close()

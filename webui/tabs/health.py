@@ -19,6 +19,7 @@ from webui.diagnostics.health import Check, CheckState, Evidence, HealthFacts, g
 from webui.diagnostics.health.actions import Surgery, label_of, mend, possible
 from webui.diagnostics.health.examination import examine
 from webui.errors import AppError, Busy, Cancelled, InvalidRequest
+from webui.settings import Settings
 from webui.tabs.present import Tone, empty_html, escape, failure_html, percent, verdict_html
 from webui.tabs.visible import SILENT, mark_of, seen_mark, when_opened
 
@@ -126,11 +127,17 @@ class Health:
         return doing
 
     def _facts(self) -> HealthFacts:
+        """With the settings as their files stand now: somebody may have broken one since the start."""
         context = self.context
+        settings: Settings | AppError
+        try:
+            settings = context.settings_store.load()
+        except AppError as error:
+            settings = error
         return gather(
             context.paths,
             context.loaders,
-            settings=context.settings,
+            settings=settings,
             evidence=self._evidence,
             loads=context.pool.loads(),
             serving=True,

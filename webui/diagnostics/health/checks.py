@@ -54,7 +54,7 @@ def gather(
     paths: Paths,
     loaders: Mapping[str, LoaderSpec] = LOADERS,
     *,
-    settings: Settings | None = None,
+    settings: Settings | AppError | None = None,
     evidence: Evidence | None = None,
     loads: Sequence[LoadStory] | None = None,
     serving: bool = False,
