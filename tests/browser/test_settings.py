@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.app_process import AppProcess, running_app
 from tests.browser.conftest import NewPage, open_tab
 from webui.loaders import LOADERS
+from webui.security import MAX_BODY
 from webui.settings.declared import declare
 
 pytestmark = pytest.mark.browser
@@ -130,3 +131,7 @@ def test_everything_goes_out_and_comes_in_again(settings_page: Page, own_app: Ap
     (tmp_path / "other.zip").write_bytes(b"nothing of ours")
     chooser.set_input_files(tmp_path / "other.zip")
     expect(told).to_contain_text("not a whole export of this app")
+    with (tmp_path / "large.zip").open("wb") as large:
+        large.truncate(MAX_BODY + 1)
+    chooser.set_input_files(tmp_path / "large.zip")
+    expect(told).to_contain_text("large.zip is larger than a page may send. If it is an export, use python3 app.py")

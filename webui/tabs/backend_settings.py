@@ -19,7 +19,7 @@ import gradio as gr
 from webui.context import AppContext
 from webui.errors import AccessDenied, AppError, InvalidRequest
 from webui.migration.archive import back_up
-from webui.security import local_only
+from webui.security import MAX_BODY, local_only
 from webui.settings import Declared, Settings
 from webui.settings.store import Snapshot
 from webui.settings.words import HOLDS, typed, waiting
@@ -191,7 +191,7 @@ def _frame_html(key: str, *, local: bool) -> str:
         else ""
     )
     return (
-        f'<div data-settings="{escape(key)}"><div class="settings-head">'
+        f'<div data-settings="{escape(key)}" data-most="{MAX_BODY}"><div class="settings-head">'
         '<input type="search" id="settings-search" placeholder="Search all settings" aria-label="Search all settings">'
         '<span id="settings-count" class="settings-count" role="status"></span>'
         '<label><input type="checkbox" id="settings-changed"> only those that were changed</label></div>'

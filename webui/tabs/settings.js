@@ -113,12 +113,18 @@ new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isInte
 frame.addEventListener('pointerenter', () => { if (mark && !list.contains(document.activeElement)) look(); });
 
 // Everything in one file.
+const AT_THE_MACHINE = 'If it is an export, use python3 app.py config import at the machine itself.';
+const answered = async (asked) => {
+  const response = await asked.catch(() => null);
+  if (response?.ok) return response;
+  const { error } = (await response?.json().catch(() => null)) ?? {};
+  throw new Error(error ? words(error) : 'The app does not answer.');
+};
 const checked = (id) => (find(id)?.checked ? '1' : '0');
 const download = async () => {
   const query = `chats=${checked('export-chats')}&secrets=${checked('export-secrets')}`;
   try {
-    const response = await fetch(`page/export/${frame.dataset.settings}?${query}`);
-    if (!response.ok) throw new Error(words((await response.json()).error));
+    const response = await answered(fetch(`page/export/${frame.dataset.settings}?${query}`));
     const link = make('a', '', { href: URL.createObjectURL(await response.blob()) });
     link.download = /filename="([^"]+)"/.exec(response.headers.get('content-disposition'))[1];
     link.click();
@@ -129,7 +135,8 @@ const download = async () => {
 let file = null;
 const send = async (doing) => {
   const query = `do=${doing ? 1 : 0}&protected=${checked('import-protected')}`;
-  const response = await fetch(`page/import/${frame.dataset.settings}?${query}`, { method: 'POST', body: file });
+  if (file.size > frame.dataset.most) throw new Error(`${file.name} is larger than a page may send. ${AT_THE_MACHINE}`);
+  const response = await answered(fetch(`page/import/${frame.dataset.settings}?${query}`, { method: 'POST', body: file }));
   const answer = await response.json();
   if (answer.error) throw new Error(words(answer.error));
   return answer;
