@@ -42,7 +42,7 @@ def dialog(page: Page) -> Locator:
 def test_the_dialog_shows_the_plan_carries_it_over_and_undoes_it(older_app: AppProcess, new_page: NewPage) -> None:
     page = new_page(url=older_app.url)
     asked = dialog(page)
-    expect(asked).to_contain_text("4 values of 6 values can be carried over.")
+    expect(asked).to_contain_text("4 of 6 values can be carried over.")
     row = asked.locator("tr[data-key='use_hardware_acceleration']")
     expect(row).to_contain_text("backends.gpu_enabled = false")
     expect(asked.locator("tr[data-key='theme']")).to_contain_text("not carried over")
@@ -73,7 +73,7 @@ def test_not_now_asks_at_the_next_start_and_never_does_not(older_app: AppProcess
     open_tab(page, "Backend")
     section = page.locator("#backend-migration")
     section.get_by_role("button", name="Look for older settings").click()
-    expect(section.locator("[data-migration=plan]")).to_contain_text("4 values of 6 values")
+    expect(section.locator("[data-migration=plan]")).to_contain_text("4 of 6 values")
     section.get_by_role("button", name="Close").click()
     expect(section).to_contain_text("Nothing has been carried over.")
     home = older_app.home

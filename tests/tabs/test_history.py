@@ -43,7 +43,7 @@ def test_failures_are_shown_with_phase_and_evidence_and_filtered() -> None:
     assert "First" not in failures_html(failures, loader="toy", loaders=KNOWN)
     assert "Second" not in failures_html(failures, category="installation", loaders=KNOWN)
     assert "No failure matches" in failures_html(failures, category="model", loaders=KNOWN)
-    assert "Nothing has failed" in failures_html([], loaders=KNOWN)
+    assert "No engine has failed" in failures_html([], loaders=KNOWN)
 
 
 def test_rates_are_counted_by_backend_and_category() -> None:

@@ -71,6 +71,8 @@ def test_afterwards_the_ladder_is_folded_behind_its_outcome() -> None:
     assert "at the first try" in last_load_html(ladder()[-1:], loaders=KNOWN)
     assert "failed after 2 steps" in last_load_html(hopeless(), loaders=KNOWN)  # a skipped one was not taken
     assert last_load_html((), loaders=KNOWN) == ""
+    given = [skipped for skipped in hopeless() if skipped.state == "skipped"]
+    assert "failed before anything was tried" in last_load_html(tuple(given), loaders=KNOWN)
 
 
 def test_a_story_of_the_history_says_when_what_and_how_it_ended() -> None:

@@ -80,7 +80,7 @@ def _history(context: AppContext, timer: gr.Timer) -> None:
         )
     loads = gr.HTML(empty_html("Nothing has been loaded yet."), elem_id="diagnostics-loads")
     gr.HTML("<h2 class='part'>Failures, newest first</h2>")
-    failures = gr.HTML(empty_html("Nothing has failed."), elem_id="diagnostics-failures")
+    failures = gr.HTML(empty_html("No engine has failed."), elem_id="diagnostics-failures")
     seen = seen_mark("diagnostics-history")
 
     def look(wanted: str, kind: str) -> tuple[str, str, str]:

@@ -36,7 +36,7 @@ def failures_html(failures: Sequence[Failure], *, loader: str = ANY, category: s
         failure for failure in failures if loader in (ANY, failure.loader) and category in (ANY, failure.error.category)
     ]
     if not found:
-        return empty_html("No failure matches." if failures else "Nothing has failed.")
+        return empty_html("No failure matches." if failures else "No engine has failed.")
     shown = "".join(_failure_html(failure, loaders) for failure in found[:FAILURES_SHOWN])
     return f"{shown}{_more(len(found), FAILURES_SHOWN, 'failure')}"
 

@@ -135,7 +135,12 @@ def _seconds_html(rung: Rung, now: float | None) -> str:
 
 def _outcome_words(outcome: Outcome, loader: str, rungs: Sequence[Rung], seconds: float, loaders: Loaders) -> str:
     tried = [rung for rung in rungs if rung.state != "skipped" and rung.attempt.kind is not StepKind.PREVIOUS_MODEL]
-    steps = "at the first try" if outcome == "loaded" and len(tried) < 2 else f"after {plural(len(tried), 'step')}"
+    if not tried:
+        steps = "before anything was tried"
+    elif outcome == "loaded" and len(tried) < 2:
+        steps = "at the first try"
+    else:
+        steps = f"after {plural(len(tried), 'step')}"
     words = {
         "running": "loading",
         "loaded": f"loaded with {title_of(loader, loaders)} {steps}",

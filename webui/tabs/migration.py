@@ -144,7 +144,7 @@ def dialog_html(content: str, buttons: Buttons) -> str:
     escape_to = "later" if ("later", "Not now") in buttons else "close"
     return (
         f'<dialog class="migration" aria-label="Settings of the older app" data-escape="{escape_to}">'
-        f"<h2>Settings of the older app</h2>{content}{buttons_html(buttons)}</dialog>"
+        f'<h2 tabindex="-1" autofocus>Settings of the older app</h2>{content}{buttons_html(buttons)}</dialog>'
     )
 
 
@@ -173,7 +173,7 @@ def question_html(plan: Plan) -> str:
         + "</li>"
         for source in plan.sources
     )
-    what = f"{plural(carried, 'value')} of {plural(len(plan.lines), 'value')} can be carried over."
+    what = f"{carried:,} of {plural(len(plan.lines), 'value')} can be carried over."
     first = " What an earlier file says goes before a later one." if len(plan.sources) > 1 else ""
     safe = "All files are copied first, the older ones stay as they are, and it can be undone."
     return (
