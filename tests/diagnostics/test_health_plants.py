@@ -395,6 +395,31 @@ def wrong_parameter(stage: Stage) -> None:
     stage.paths.backend_config.write_text('{"backends": {"toy": {"slots": 99}}}')
 
 
+def no_backend_on(stage: Stage) -> None:
+    stage.write_settings("backends:\n  disabled: [toy]\n")
+
+
+def lost_first_model(stage: Stage) -> None:
+    stage.write_settings("models:\n  default_model: gone.gguf\n")
+
+
+def lost_wheels(stage: Stage) -> None:
+    stage.write_settings(f"setup:\n  wheels: {stage.root / 'unplugged'}\n")
+
+
+def open_without_login(stage: Stage) -> None:
+    stage.write_settings("server:\n  host: 0.0.0.0\n")
+
+
+def lost_preset(stage: Stage) -> None:
+    stage.write_settings("chat:\n  default_preset: mine\n")
+
+
+def broken_preset(stage: Stage) -> None:
+    stage.paths.presets.mkdir(exist_ok=True)
+    stage.paths.presets.joinpath("mine.yaml").write_text("temperature: [1\n")
+
+
 def broken_model_settings(stage: Stage) -> None:
     stage.paths.model_settings.write_text("[1, 2")
 
@@ -462,6 +487,12 @@ PLANTS = {
     "parameter_in_settings": Plant("Configuration", parameter_in_settings),
     "wrong_backend_value": Plant("Configuration", wrong_backend_value),
     "wrong_parameter": Plant("Configuration", wrong_parameter),
+    "no_backend_on": Plant("Configuration", no_backend_on, PROBLEM),
+    "lost_first_model": Plant("Configuration", lost_first_model),
+    "lost_wheels": Plant("Configuration", lost_wheels),
+    "open_without_login": Plant("Configuration", open_without_login, PROBLEM),
+    "lost_preset": Plant("Configuration", lost_preset),
+    "broken_preset": Plant("Configuration", broken_preset),
     "broken_model_settings": Plant("Saved model settings", broken_model_settings, PROBLEM),
     "saved_for_no_backend": Plant("Saved model settings", saved_for_no_backend),
     "saved_wrong_parameter": Plant("Saved model settings", saved_wrong_parameter),

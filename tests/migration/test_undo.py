@@ -66,6 +66,17 @@ def test_nothing_is_undone_over_what_was_changed_since_unless_insisted(laid: Lay
         undo(home.paths)
 
 
+def test_a_file_that_was_deleted_since_comes_back_if_that_is_insisted_on(laid: Lay) -> None:
+    home = laid(EVERYTHING)
+    before = picture(home.root)
+    home.carry()
+    home.paths.backend_config.unlink()
+    with pytest.raises(ChangedSince, match=r"backend_config\.json"):
+        undo(home.paths)
+    undo(home.paths, force=True)
+    assert picture(home.root) == before
+
+
 def test_conversations_that_were_gone_on_with_are_not_taken_away(laid: Lay) -> None:
     home = laid(EVERYTHING)
     home.carry()

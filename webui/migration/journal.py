@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 DISCARDED = "discarded"
 """Within a backup: files as they were when somebody insisted on undoing over them."""
+NO_FILE = ""
+"""In place of the sum of its bytes."""
 
 
 def note(paths: Paths, line: str) -> None:
@@ -29,13 +31,13 @@ def note(paths: Paths, line: str) -> None:
 
 
 def undo_written(backup: Backup) -> Backup:
-    """Put every file back that is as the migration left it, or that was set aside for it; others stay as they are.
+    """Put every file back that is as the migration left it, is gone, or was set aside for it; others stay as they are.
 
     `backup` is `UNDOING`, on the disk as well; may be called again after a crash. Returns it `UNDONE`.
     """
     for one in backup.written:
         path = Path(one.path)
-        if backups.current_sum(path) in (one.after.sha256, _set_aside(backup, path)):
+        if backups.current_sum(path) in (NO_FILE, one.after.sha256, _set_aside(backup, path)):
             _put_back(backup, one, path)
         elif one.before is not None and backups.current_sum(path) == one.before.sha256:
             backups.put(path, backup.content(one.before), one.before, times=True)

@@ -201,12 +201,13 @@ async def _forget_model(surgery: Surgery, path: str) -> AsyncIterator[str]:
 async def _set_aside(surgery: Surgery, name: str) -> AsyncIterator[str]:
     """A file of the configuration, or a model with all of its parts, takes another name."""
     facts = surgery.facts
-    file = facts.paths.home / name if name in CONFIGURATION else facts.models / name
-    for one in _with_parts(file) if name not in CONFIGURATION else [file]:
+    configured = name in CONFIGURATION or (name.startswith("presets/") and name.endswith(".yaml"))
+    file = (facts.paths.home if configured else facts.models) / name
+    for one in [file] if configured else _with_parts(file):
         aside = free_name(one)
         await asyncio.to_thread(one.replace, aside)
         yield f"{one.name} is {aside.name} now"
-    if name in CONFIGURATION:
+    if configured:
         await asyncio.to_thread(surgery.reload)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import gettempdir
 
-from webui.diagnostics.health import backends, configuration, drivers, files, machine, models, packages
+from webui.diagnostics.health import backends, configuration, drivers, files, machine, models, packages, pointers
 from webui.diagnostics.health.check import Check, HealthFacts, is_there, problem
 from webui.diagnostics.health.evidence import Evidence
 from webui.errors import AppError
@@ -44,6 +44,7 @@ LOOKS: tuple[tuple[str, Look], ...] = (
     ("Models", models.listed),
     ("Model files", models.sound),
     ("Configuration", configuration.settings),
+    ("What is configured", pointers.pointed_to),
     ("Saved model settings", configuration.per_model),
     ("Port", configuration.port),
 )
