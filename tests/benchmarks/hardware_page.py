@@ -20,7 +20,7 @@ from tests.browser.conftest import open_tab, ready
 from webui.setup.browser import find_chromium
 
 MOST_HEAP = 1 << 20
-MOST_RESIDENT = 4 << 20
+MOST_RESIDENT = 2 << 20
 MOST_NODES = 200
 """What comes and goes between two collections; a row of samples that stayed would be hundreds in a minute."""
 Figures = tuple[int, int, int, int]

@@ -9,6 +9,7 @@ import gradio as gr
 
 from webui.context import AppContext
 from webui.tabs import backend, chat, degraded, diagnostics, extension_panels, hardware, migration, model, status
+from webui.tabs.sessions import Page
 from webui.tabs.theme import build_theme
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ KEYS = (
 
 def build_page(context: AppContext) -> gr.Blocks:
     """The whole page over `context`. To be mounted with `page_options`."""
-    page = gr.Blocks(title="GGUF Loader", analytics_enabled=False, fill_width=True, fill_height=True)
+    page = Page(title="GGUF Loader", analytics_enabled=False, fill_width=True, fill_height=True)
     with page:
         with gr.Row(elem_id="page-head"):
             line = status.build(context)
