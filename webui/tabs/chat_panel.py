@@ -7,7 +7,7 @@ own events; so a message is sent with three inputs and not with thirty.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,13 +140,13 @@ class Panel:
         )
         self.preset.input(self._choose, [seat, chat_id, self.preset], self.components, **QUIET)
         outputs = [*self.components, self.name]
-        gr.on([save.click, self.name.submit], self._save, [seat, chat_id, self.name], outputs, **QUIET)
+        shown = [seat, chat_id, self.name, *self.samplers.values()]
+        gr.on([save.click, self.name.submit], self._save, shown, outputs, **QUIET)
         delete.click(self._delete, [seat, self.name, self.preset], outputs, **QUIET)
 
     async def _keep(self, seat: Seat, chat_id: str, system_prompt: str, *samplers: Any) -> None:
-        values = dict(zip((spec.name for spec in controls(SamplingParameters)), samplers, strict=True))
         try:
-            seat.sampling = SamplingParameters.parse(read_values(SamplingParameters, values))
+            seat.sampling = _sampling(samplers)
             seat.system_prompt = system_prompt
             self._keep_in_chat(seat, chat_id)
         except AppError as error:
@@ -161,8 +161,10 @@ class Panel:
             gr.Warning(one_sentence(error))
         return self.show(seat)
 
-    async def _save(self, seat: Seat, chat_id: str, name: str) -> dict[Block, Any]:
+    async def _save(self, seat: Seat, chat_id: str, name: str, *samplers: Any) -> dict[Block, Any]:
+        """What the page shows is saved; word of the last change may still be on its way."""
         try:
+            seat.sampling = _sampling(samplers)
             self._context.presets.save(name.strip(), seat.sampling)
             seat.preset = name.strip()
             self._keep_in_chat(seat, chat_id)
@@ -209,6 +211,12 @@ def take_from(seat: Seat, conversation: Conversation) -> None:
     seat.system_prompt = conversation.system_prompt
     known: Mapping[str, Any] = conversation.sampling
     seat.sampling = SamplingParameters.parse(known, where="this conversation's saved sampling")
+
+
+def _sampling(values: Sequence[Any]) -> SamplingParameters:
+    """What the controls say, in their order."""
+    named = dict(zip((spec.name for spec in controls(SamplingParameters)), values, strict=True))
+    return SamplingParameters.parse(read_values(SamplingParameters, named))
 
 
 def _describe(context: AppContext, name: str) -> str:
