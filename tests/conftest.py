@@ -132,6 +132,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_unconfigure() -> None:
+    """llama-cpp-python opens the null device twice as it is imported, and leaves closing it to the interpreter's end."""
+    for name in ("outnull_file", "errnull_file"):
+        if (file := getattr(sys.modules.get("llama_cpp._utils"), name, None)) is not None:
+            file.close()
+
+
 def _belongs_to_python(process: psutil.Process) -> bool:
     """multiprocessing's resource tracker ends with this process by itself."""
     try:
