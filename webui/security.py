@@ -23,7 +23,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from webui.errors import AccessDenied, AppError, InvalidSetting
+from webui.errors import AccessDenied, AppError
+from webui.settings.exposure import LOOPBACK, is_loopback
 
 if TYPE_CHECKING:
     from webui.settings import Settings
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 MAX_BODY = 64 << 20
 """Bytes of a request body: a very long conversation, not a model."""
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 GUARDED = ("/v1", "/metrics", "/extensions")
 """What the API key guards, with all below it."""
@@ -66,37 +66,12 @@ Refuse = Callable[[AppError, int], JSONResponse]
 """Makes the response for a refusal; `webui.api.errors` gives the form that API clients expect."""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to `host` can be reached from this machine only."""
-    if host in LOOPBACK:
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def local_only(settings: Settings) -> bool:
     """Whether every visitor sits at this machine, so that a path they name is one of their own.
 
     `settings` are those that the server was started with: what was saved since does not move it.
     """
     return is_loopback(settings.server.host) and not settings.server.share
-
-
-def check_exposure(host: str, *, share: bool, auth: str, api_key: str) -> None:
-    """Refuse to be reachable from elsewhere without a login and a key. Raises `InvalidSetting`."""
-    if not share and is_loopback(host):
-        return
-    missing = [name for name, value in (("--auth user:password", auth), ("--api-key KEY", api_key)) if not value]
-    if not missing:
-        return
-    what = "A public address (--share)" if share else f"Listening on {host}"
-    needed = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
-    raise InvalidSetting(
-        f"{what} lets others reach this server, so {needed}.",
-        hint="Give both, or listen on 127.0.0.1.",
-    )
 
 
 class KnownHosts:

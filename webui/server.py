@@ -39,8 +39,8 @@ from webui.security import (
     KnownHosts,
     OriginCheck,
     PageHeaders,
-    check_exposure,
 )
+from webui.settings.exposure import check_exposure
 
 if TYPE_CHECKING:
     from webui.context import AppContext

@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from tests.server.running import RunningServer, running_server
 from webui.errors import InvalidSetting
-from webui.security import PAGE_HEADERS, KnownHosts, check_exposure, host_name, is_loopback
+from webui.security import PAGE_HEADERS, KnownHosts, host_name
+from webui.settings.exposure import check_exposure, is_loopback
 
 shared_loop = pytest.mark.asyncio(loop_scope="module")
 KEY = "a secret kéy"

@@ -62,7 +62,7 @@ def start(
 
 
 def _serve(command_line: dict[str, Any]) -> None:
-    from webui.security import check_exposure
+    from webui.settings.exposure import check_exposure
 
     paths, settings = read_settings(command_line)
     server = settings.server

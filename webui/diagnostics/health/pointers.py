@@ -8,8 +8,8 @@ from webui.chat.presets import PresetStore
 from webui.diagnostics.health.check import Check, HealthFacts, problem, warning
 from webui.errors import AppError, InvalidSetting, ModelNotFound
 from webui.models.catalogue import Catalogue
-from webui.security import check_exposure
 from webui.settings import Settings
+from webui.settings.exposure import check_exposure
 
 NAME = "Configuration"
 
