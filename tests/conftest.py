@@ -133,7 +133,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """llama-cpp-python opens the null device twice as it is imported, and leaves closing it to the interpreter's end."""
+    """llama-cpp-python opens the null device twice as it is imported, and leaves it open until the interpreter ends."""
     for name in ("outnull_file", "errnull_file"):
         if (file := getattr(sys.modules.get("llama_cpp._utils"), name, None)) is not None:
             file.close()
