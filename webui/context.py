@@ -195,6 +195,7 @@ class AppContext:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self.pool.load_no_more()
         await self.installations.cancel()
         await self.tunings.stop()
         await self.model_tests.stop()

@@ -174,6 +174,19 @@ async def test_stopping_leaves_no_process_keeps_nothing_and_brings_the_model_bac
     assert again.state == "stopped"
 
 
+async def test_when_the_app_ends_meanwhile_no_model_is_brought_back(
+    opened: Open, model: ModelFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = opened(seconds=0.2)
+    await app.pool.load(LoadRequest(model))
+    run = app.tunings.start(Wanted(model))
+    await until(lambda: bool(run.trials))
+    loads: list[LoadRequest] = []
+    monkeypatch.setattr(app.pool, "load", loads.append)
+    await app.close()
+    assert (run.state, loads, workers()) == ("stopped", [], [])
+
+
 async def test_it_does_not_begin_while_a_reply_is_written(opened: Open, model: ModelFacts) -> None:
     app = opened(seconds=1.0)
     await app.pool.load(LoadRequest(model))

@@ -277,9 +277,13 @@ class Pool:
         self._latest = None
         await self._residents.unload()
 
+    def load_no_more(self) -> None:
+        """The app is being ended: from now on nothing is loaded, and nothing that was set aside is brought back."""
+        self._closed = True
+
     async def close(self) -> None:
         """End every worker. Nothing is left behind, and nothing can be loaded any more."""
-        self._closed = True
+        self.load_no_more()
         await self._stop_loading()
         await self._residents.close()
 
