@@ -162,6 +162,8 @@ def test_what_cannot_be_had_says_why(kind: type[Exception], name: str, backend: 
     problem = choose(backend, facts, target, INDEXES).problem
     assert isinstance(problem, kind)
     assert backend in problem.message or "torch" in problem.message
+    shown = plan(backend, name, tmp_path / "again", INDEXES)[0].problem
+    assert isinstance(shown, kind) and "NAME" not in shown.hint
 
 
 def test_a_build_that_leaves_the_gpu_unused_is_replaced(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def plan_for(
     steps = () if action is Action.NOTHING else _steps(requirements, wanted, main, published, choice, sources, action)
     needed = _disk(choice.build, changes)
     download = _download(choice.build, changes, main)
+    problem = None if action is Action.NOTHING else choice.problem or _obstacle(target, needed)
     return InstallPlan(
         name=spec.name,
         title=spec.title,
@@ -163,7 +164,7 @@ def plan_for(
         free_bytes=target.free_bytes,
         python=target.python_words,
         notes=choice.notes,
-        problem=None if action is Action.NOTHING else choice.problem or _obstacle(target, needed),
+        problem=problem.concerning(spec.name) if problem is not None else None,
         damage=installed.damage,
         distributions=tuple(dict.fromkeys([*spec.distributions, *wanted])),
     )
