@@ -411,6 +411,10 @@ def open_without_login(stage: Stage) -> None:
     stage.write_settings("server:\n  host: 0.0.0.0\n")
 
 
+def lost_gpu(stage: Stage) -> None:
+    stage.write_settings("hardware:\n  gpus: ['nvidia:7']\n")
+
+
 def lost_preset(stage: Stage) -> None:
     stage.write_settings("chat:\n  default_preset: mine\n")
 
@@ -491,6 +495,7 @@ PLANTS = {
     "lost_first_model": Plant("Configuration", lost_first_model),
     "lost_wheels": Plant("Configuration", lost_wheels),
     "open_without_login": Plant("Configuration", open_without_login, PROBLEM),
+    "lost_gpu": Plant("Configuration", lost_gpu),
     "lost_preset": Plant("Configuration", lost_preset),
     "broken_preset": Plant("Configuration", broken_preset),
     "broken_model_settings": Plant("Saved model settings", broken_model_settings, PROBLEM),

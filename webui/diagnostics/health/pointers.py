@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from webui.chat.presets import PresetStore
 from webui.diagnostics.health.check import Check, HealthFacts, problem, warning
 from webui.errors import AppError, InvalidSetting, ModelNotFound
+from webui.hardware.choice import choose
 from webui.models.catalogue import Catalogue
 from webui.settings import Settings
 from webui.settings.exposure import check_exposure
@@ -30,6 +32,12 @@ def pointed_to(facts: HealthFacts) -> Iterator[Check]:
     if settings.setup.wheels is not None and not settings.setup.wheels.is_dir():
         sentence = f"There is no folder of wheels {settings.setup.wheels}, so no backend can be installed."
         yield _back(settings, "setup.wheels", sentence)
+    if unknown := choose(facts.hardware.gpus, settings.value("hardware.gpus")).unknown:
+        sentence = f"Models may use the GPU {', '.join(unknown)} only, and there is none of that name."
+        yield _back(settings, "hardware.gpus", sentence)
+    for key in settings.keys():  # noqa: SIM118 (not a mapping)
+        if key.endswith(".executable") and (file := str(settings.value(key))) and not Path(file).expanduser().exists():
+            yield _back(settings, key, f"The program {file} of {key.split('.')[1]} does not exist.")
     yield from _presets(facts, settings)
 
 
