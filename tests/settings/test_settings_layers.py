@@ -283,3 +283,11 @@ def test_an_undeclared_key_is_an_error(paths: Paths) -> None:
     for ask in (settings.value, settings.source, settings.declaration):
         with pytest.raises(InvalidSetting, match=r"did you mean server\.port"):
             ask("server.prt")
+
+
+def test_text_of_the_wrong_form_is_told_its_form_and_not_that_it_must_be_text(paths: Paths) -> None:
+    paths.settings_file.write_text("server:\n  auth: a-password-alone\n")
+    with pytest.raises(InvalidSetting) as caught:
+        load(paths)
+    assert "user:password" in caught.value.hint
+    assert "a-password-alone" not in f"{caught.value.message} {caught.value.cause} {caught.value.hint}"

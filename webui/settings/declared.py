@@ -75,8 +75,11 @@ class Declared:
     def _wrong(self, value: Any, source: str, written: str, reason: str = "") -> InvalidSetting:
         shown = HIDDEN if self.secret else _shown(value)
         hint = "Put numbers that are meant as text in quotes." if self.spec.kind == "text" else ""
+        allowed = self.allowed()
+        if self.spec.kind == "text" and isinstance(value, str):  # text, and not of the form that is asked for
+            allowed, hint = "text of the form that it is described with", self.spec.control.help
         return InvalidSetting(
-            f"{written or self.key} is {shown} in {source}, and must be {self.allowed()}{self._meant(value)}",
+            f"{written or self.key} is {shown} in {source}, and must be {allowed}{self._meant(value)}",
             cause="" if self.secret else reason,
             hint=hint or "All settings, with what they allow, are listed in docs/settings.md.",
             key=self.key,
