@@ -180,6 +180,8 @@ def test_killed_in_the_middle_it_is_put_right_by_the_next(settled: Place) -> Non
         child.kill()
     process.kill()
     process.wait()
+    environment = settled.python.parent.parent
+    assert list(environment.glob("setup-*")), "nobody was left to remove what was fetched"
     settled.index.gate.set()
     for file in settled.library.glob("tiny_engine/only_in_one.py"):
         file.unlink()  # as if pip had been in the middle of replacing it
@@ -188,6 +190,7 @@ def test_killed_in_the_middle_it_is_put_right_by_the_next(settled: Place) -> Non
     assert (done["version"], done["before"], done["interrupted"]) == ("2.0", "1.0", False)
     assert back["version"] == "1.0"
     assert (settled.library / "tiny_engine" / "only_in_one.py").read_bytes() == b"ONE = 1\n"
+    assert not list(environment.glob("setup-*"))
 
 
 def test_broken_and_half_installed_ones_are_repaired(settled: Place) -> None:

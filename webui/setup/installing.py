@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import shutil
 import sys
 import sysconfig
 import time
@@ -27,7 +28,7 @@ from webui.setup.choice import choose
 from webui.setup.condition import installed_of
 from webui.setup.kept import Kept, begun, forget, keep, restore, roll_back, settle
 from webui.setup.lock import FileLock, environment_lock
-from webui.setup.pip import PipRun
+from webui.setup.pip import SCRATCH, PipRun
 from webui.setup.pip_progress import COMPILING, READY_WHEELS
 from webui.setup.plan import Action, InstallPlan, PipStep, plan_for
 from webui.setup.plan_words import plan_lines
@@ -115,6 +116,7 @@ class Installer:
         """
         spec = find_spec(name, self.loaders)
         with _alone() as lock:
+            await asyncio.to_thread(_clear_scratch)
             if (cut_off := begun(name)) is not None:
                 yield LogLine("the last installation was cut off: what was there before it is put back first")
                 await asyncio.to_thread(_undo, cut_off)
@@ -202,7 +204,7 @@ async def _run_pip(step: PipStep, plan: InstallPlan, hold: int | None) -> Log:
         sys.executable,
         step.arguments,
         expected=step.packages,
-        scratch=Path(sys.prefix) if sys.platform != "win32" and os.access(sys.prefix, os.W_OK) else None,
+        scratch=_scratch(),
         library=Path(sysconfig.get_path("purelib")),
         phases=COMPILING if step.compiles else READY_WHEELS,
         hold=hold,
@@ -254,6 +256,18 @@ def _alone() -> Iterator[FileLock]:
         raise Busy("Another installation is running.", hint="Start this one again when the other is finished.")
     with lock:
         yield lock
+
+
+def _scratch() -> Path | None:
+    """The folder in which pip unpacks and compiles; None is the system's."""
+    return Path(sys.prefix) if sys.platform != "win32" and os.access(sys.prefix, os.W_OK) else None
+
+
+def _clear_scratch() -> None:
+    """Remove what a killed installation was compiling; whoever holds the lock knows that no other goes on."""
+    folder = _scratch()
+    for left in folder.glob(f"{SCRATCH}*") if folder is not None else ():
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _keep(plan: InstallPlan, *, usable: bool) -> Kept:

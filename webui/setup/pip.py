@@ -23,6 +23,8 @@ from webui.setup.pip_progress import READY_WHEELS, Meter, Phases, ReportStep
 ReportLine = Callable[[str], None]
 
 GRACE_SECONDS = 5.0
+SCRATCH = "setup-"
+"""How the names of the folders begin in which pip unpacks and compiles."""
 
 
 class PipRun:
@@ -60,7 +62,7 @@ class PipRun:
 
     def run(self, report: ReportStep, on_line: ReportLine | None = None) -> None:
         """Run to the end. Raises `SetupFailed` with pip's last lines, or `Cancelled`."""
-        with tempfile.TemporaryDirectory(prefix="setup-", dir=self._scratch, ignore_cleanup_errors=True) as scratch:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._scratch, ignore_cleanup_errors=True) as scratch:
             self._start(Path(scratch))
             meter = Meter(report, self._expected, Path(scratch), self._library, self._phases)
             meter.start()
