@@ -164,7 +164,7 @@ class Installer:
         started = time.monotonic()
         for words in plan_lines(plan):
             yield LogLine(words)
-        kept = _keep(plan, usable=usable)
+        kept = await _kept_aside(plan, usable=usable)
         try:
             async with aclosing(_run_steps(plan, hold)) as lines:
                 async for line in lines:
@@ -268,6 +268,20 @@ def _clear_scratch() -> None:
     folder = _scratch()
     for left in folder.glob(f"{SCRATCH}*") if folder is not None else ():
         shutil.rmtree(left, ignore_errors=True)
+
+
+async def _kept_aside(plan: InstallPlan, *, usable: bool) -> Kept:
+    """Put aside what may change, gigabytes at times; cancelled, it is brought to its end and undone."""
+    task = asyncio.create_task(asyncio.to_thread(_keep, plan, usable=usable))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if task.exception() is None and usable:
+            _undo(task.result(), at_once=True)
+        elif task.exception() is None:
+            forget(task.result())
+        raise
 
 
 def _keep(plan: InstallPlan, *, usable: bool) -> Kept:
