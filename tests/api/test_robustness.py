@@ -92,6 +92,7 @@ async def test_unusual_text_is_text(server: RunningServer, text: str) -> None:
     assert streamed[-1] == "[DONE]"
 
 
+@pytest.mark.alone
 async def test_a_body_beyond_the_bound_is_refused_and_a_large_one_waits_for_nobody(server: RunningServer) -> None:
     async def too_much() -> AsyncIterator[bytes]:
         yield b'{"messages": [{"role": "user", "content": "'
