@@ -65,3 +65,18 @@ def test_a_folder_that_cannot_be_made_is_told_and_not_fatal(tmp_path: Path) -> N
     buffer = start_logging(tmp_path / "file" / "logs", debug=False)
     assert "No log file" in buffer.lines()[0].text
     stop_logging(buffer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_once_and_not_on_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "app.log").symlink_to("/dev/full")
+    buffer = start_logging(tmp_path, debug=False)
+    try:
+        LOG.warning("first")
+        LOG.warning("second")
+    finally:
+        stop_logging(buffer)
+    told = [line.text for line in buffer.lines(search="not written")]
+    assert told == ["The log is not written to the disk for now: No space left on device"]
+    assert [line.text for line in buffer.lines() if line.text not in told] == ["first", "second"]
+    assert capfd.readouterr().err == ""

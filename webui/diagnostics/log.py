@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import sys
 from collections import deque
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
@@ -70,6 +72,34 @@ class _Redacting(logging.Formatter):
         return redact(super().format(record))
 
 
+class _LogFile(RotatingFileHandler):
+    """The log on the disk. A full disk costs it its lines, and nobody's screen fills with reports of that."""
+
+    def __init__(self, path: Path, buffer: LogBuffer) -> None:
+        super().__init__(path, maxBytes=FILE_BYTES, backupCount=FILE_COUNT, encoding="utf-8", delay=True)
+        self.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._buffer = buffer
+        self._told = ""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Tell the buffer of a failure of the disk, once for each kind."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif self._told != (reason := error.strerror or str(error)):
+            self._told = reason
+            _tell(self._buffer, "The log is not written to the disk for now: %s", reason)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # the last lines, for which there is no room: told when they came
+            super().close()
+
+
+def _tell(buffer: LogBuffer, text: str, *values: object) -> None:
+    """A line for the buffer alone, where the file cannot be written."""
+    buffer.handle(logging.LogRecord("webui", logging.WARNING, __file__, 0, text, values, None))
+
+
 def start_logging(folder: Path, *, debug: bool) -> LogBuffer:
     """Send the app's log to a new buffer and to `folder`/app.log; `stop_logging` undoes it."""
     root = logging.getLogger("webui")
@@ -78,14 +108,10 @@ def start_logging(folder: Path, *, debug: bool) -> LogBuffer:
     handlers: list[logging.Handler] = [buffer]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = RotatingFileHandler(
-            folder / "app.log", maxBytes=FILE_BYTES, backupCount=FILE_COUNT, encoding="utf-8", delay=True
-        )
-        file.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        handlers.append(file)
+        handlers.append(_LogFile(folder / "app.log", buffer))
     except OSError as error:
         # A read-only home must not keep the app from running; the buffer tells of it.
-        buffer.handle(logging.LogRecord("webui", logging.WARNING, __file__, 0, "No log file: %s", (error,), None))
+        _tell(buffer, "No log file: %s", error)
     for handler in handlers:
         root.addHandler(handler)
     buffer.companions = handlers[1:]
