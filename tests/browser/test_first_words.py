@@ -9,6 +9,9 @@ from playwright.sync_api import Page, expect
 from tests.app_process import AppProcess
 from tests.browser.conftest import NewPage
 
+REPLY_MILLISECONDS = 120_000
+"""A small model may write hundreds of tokens to a short question, which takes long on a busy machine."""
+
 pytestmark = [pytest.mark.browser, pytest.mark.engine]
 
 
@@ -19,7 +22,7 @@ def ask(page: Page, text: str) -> None:
 
 
 def answered(page: Page, count: int) -> None:
-    expect(page.locator("#chat-log [data-testid=bot]")).to_have_count(count)
+    expect(page.locator("#chat-log [data-testid=bot]")).to_have_count(count, timeout=REPLY_MILLISECONDS)
     expect(page.locator("#chat-log [data-testid=user]")).to_have_count(count)
     expect(page.locator("#chat-send")).to_be_visible()
     expect(page.locator("#chat-first")).to_have_count(0)
@@ -49,7 +52,7 @@ def test_an_event_that_never_comes_leaves_the_next_question_unharmed(page: Page)
     page.reload()
     expect(page.locator("#chat-message textarea")).to_be_editable()
     ask(page, "Say hello in one word.")
-    expect(page.locator("#chat-log")).to_contain_text("Say hello in one word.")
+    expect(page.locator("#chat-log")).to_contain_text("Say hello in one word.", timeout=REPLY_MILLISECONDS)
     expect(page.locator("#chat-send")).to_be_visible()
 
 
