@@ -158,6 +158,13 @@ class RogueLoader(Loader[RogueParameters]):
     def _raise(self, text: str) -> None:
         raise RuntimeError(text)
 
+    def _untellable(self, _: str) -> None:
+        class UntellableError(Exception):
+            def __str__(self) -> str:
+                raise ValueError("the words are lost")
+
+        raise UntellableError
+
     def _died(self, _: str) -> None:
         self.died(EngineCrashed("The rogue's engine is gone.", signal="SIGSEGV"))
 

@@ -263,6 +263,13 @@ async def test_an_unknown_failure_says_so_and_shows_what_the_engine_said() -> No
         assert (await write(worker, ""))[1] is None
 
 
+async def test_a_failure_that_cannot_be_told_ends_the_worker_and_nobody_waits_for_it() -> None:
+    async with running() as worker:
+        _, error = await asyncio.wait_for(write(worker, "untellable"), 30)
+        assert type(error) is EngineCrashed
+        assert any("the words are lost" in line for line in error.evidence)
+
+
 async def test_a_worker_whose_engine_died_tells_why_and_ends() -> None:
     async with running() as worker:
         _, error = await asyncio.wait_for(write(worker, "died"), 10)

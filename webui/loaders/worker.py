@@ -34,7 +34,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from webui.errors import AppError, EngineRefused, HostOutOfMemory, NotLoaded
 from webui.loaders.causes import explain_exception
@@ -46,8 +46,10 @@ from webui.models.facts import facts_from_dict
 CLOSE_SECONDS = 3.0
 """How long the engine may take to close before the process ends anyway."""
 
-CLOSE_FAILED, ENGINE_GONE, OUT_OF_MEMORY = 3, 4, 5
-"""Exit statuses: the engine did not close properly; it ended by itself; no memory is left to say what happened."""
+CLOSE_FAILED, ENGINE_GONE, OUT_OF_MEMORY, CANNOT_TELL = 3, 4, 5, 6
+"""Exit statuses: the engine did not close properly; it ended by itself; no memory is left to say what happened, or it
+could not be said for another reason.
+"""
 
 FULL_SHARE = 0.85
 """From here on memory counts as full: what is left may be too scattered, or less than what was asked for."""
@@ -92,25 +94,24 @@ class Worker:
             "generate": self._generate,
         }
         try:
-            value = handlers[message["op"]](request_id, message)
-            answer = {"id": request_id, "kind": "result", "value": value}
-        except BaseException as error:  # noqa: BLE001 - the edge of the process: whatever an engine raises is reported
-            answer = self._failure(request_id, _DOING[message["op"]], error)
-        self._send(answer)
+            try:
+                value = handlers[message["op"]](request_id, message)
+                answer = {"id": request_id, "kind": "result", "value": value}
+            except BaseException as error:  # noqa: BLE001 - the edge of the process: whatever an engine raises is told
+                answer = self._failure(request_id, _DOING[message["op"]], error)
+            self._send(answer)
+        except BaseException as error:  # noqa: BLE001 - without an answer, the parent would wait for one
+            _end(error)
 
     def _failure(self, request_id: int, doing: str, error: BaseException) -> dict[str, Any]:
-        try:
-            failure = explain_exception(self._title, doing, error)
-            if failure.facts.get("unknown") and _memory_is_full():
-                failure = HostOutOfMemory(
-                    f"{self._title} ran out of memory.", cause=failure.message, evidence=failure.evidence
-                )
-            if failure.facts.get("unknown"):
-                _flush_output(request_id)
-            return {"id": request_id, "kind": "error", "error": _shortened(failure.to_dict())}
-        except MemoryError:  # not even enough for an answer: the parent reads it from the last line
-            os.write(2, b"\nMemoryError\n")
-            os._exit(OUT_OF_MEMORY)
+        failure = explain_exception(self._title, doing, error)
+        if failure.facts.get("unknown") and _memory_is_full():
+            failure = HostOutOfMemory(
+                f"{self._title} ran out of memory.", cause=failure.message, evidence=failure.evidence
+            )
+        if failure.facts.get("unknown"):
+            _flush_output(request_id)
+        return {"id": request_id, "kind": "error", "error": _shortened(failure.to_dict())}
 
     def _load(self, request_id: int, message: dict[str, Any]) -> Any:
         loader_class = resolve(message["loader"])
@@ -222,9 +223,22 @@ def _memory_is_full() -> bool:
     import resource
 
     most, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
-        held = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:")), 0)
+    with open("/proc/self/status", "rb") as status:  # noqa: PTH123 - as bytes, since there may be no room for a codec
+        held = next((int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmData:")), 0)
     return most != resource.RLIM_INFINITY and held > FULL_SHARE * most
+
+
+def _end(error: BaseException) -> NoReturn:
+    """Too little is left of this process to answer: the parent reads from its last lines what `error` it was."""
+    status = CANNOT_TELL
+    try:
+        if isinstance(error, MemoryError) or _memory_is_full():
+            status = OUT_OF_MEMORY
+            os.write(2, b"\nMemoryError\n")
+        else:
+            traceback.print_exception(error)
+    finally:
+        os._exit(status)
 
 
 def _answer_signals() -> None:
